@@ -1,0 +1,33 @@
+"""Every error that WeightLab raises on purpose.
+
+One base class, so that one `except` catches them all; each kind is also the built-in kind that a Python user would
+expect. A message reads: *subject with shape: rule, expected, got. What to do.* The page shows the same text.
+"""
+
+
+class WeightLabError(Exception):
+    """Base class of all errors raised by WeightLab."""
+
+    def __str__(self) -> str:
+        # KeyError would print its argument with repr(); a sentence needs no quotes around it.
+        return str(self.args[0]) if self.args else ""
+
+
+class UnknownName(WeightLabError, KeyError):
+    """No parameter, buffer, snapshot or module has the name that was asked for."""
+
+
+class EditRefused(WeightLabError, ValueError):
+    """An edit, a region or a hold that cannot be carried out. Nothing was changed."""
+
+
+class UndoConflict(WeightLabError, RuntimeError):
+    """Undo or redo met cells that somebody else has changed since. Nothing was changed."""
+
+
+class ProbeFailed(WeightLabError, RuntimeError):
+    """The forward or backward pass of a check raised, or no input for it could be made."""
+
+
+class BadMessage(WeightLabError, ValueError):
+    """A message from the page that does not fit the protocol. Nothing was done."""

@@ -1,0 +1,271 @@
+"""What a model holds: one `TensorInfo` for each parameter and buffer, found by dotted name.
+
+Names are those of `state_dict()`, without the `_orig_mod.` that `torch.compile` puts in. Tensors that share storage,
+offset, shape and strides are tied: they are one row, under their first name, with the others as `aliases`.
+Weights that a module computes at each forward (parametrizations, weight_norm, spectral_norm, pruning) are listed with
+kind "computed"; what they are computed from are ordinary parameters and buffers beside them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from weightlab.errors import UnknownName
+from weightlab.model.storage import why_not_editable
+
+Kind = Literal["parameter", "buffer", "computed"]
+COMPILED = "_orig_mod."
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor of a model.
+
+    Attributes:
+        name: dotted name, as in `state_dict()`; the first one of a tied tensor.
+        kind: "parameter", "buffer", or "computed" (made anew from other tensors at each forward).
+        shape: sizes of the axes; `()` for a scalar.
+        dtype, device, requires_grad: as torch's.
+        module_type: class name of the module that holds it.
+        aliases: the other names of a tied tensor.
+        editable: whether its values can be set.
+        reason: why not, and what to edit instead; empty where it can.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    requires_grad: bool
+    module_type: str
+    aliases: tuple[str, ...] = ()
+    editable: bool = True
+    reason: str = ""
+
+    @property
+    def numel(self) -> int:
+        """Number of cells."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def title(self) -> str:
+        """Name and shape as errors begin with them: `conv1.weight [16, 3, 7, 7]`."""
+        return f"{self.name} {list(self.shape)}"
+
+
+class ParameterTree:
+    """The tensors of one model, in the order of `named_modules()`.
+
+    The tree is a snapshot of the model's structure: `refresh()` reads it again. It holds no tensors, so that a
+    parameter which the user's code replaced is found under its name at the next look-up.
+
+    Example:
+        >>> tree = ParameterTree(nn.Linear(3, 2))
+        >>> [info.name for info in tree]
+        ['weight', 'bias']
+        >>> tree["bias"].shape
+        (2,)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the model's structure again."""
+        self._infos: dict[str, TensorInfo] = {}
+        self._first: dict[str, str] = {}
+        self._modules: dict[str, nn.Module] = {}
+        for path, module in self.model.named_modules(remove_duplicate=False):
+            self._modules[path.replace(COMPILED, "").removesuffix("_orig_mod").rstrip(".")] = module
+
+        groups: dict[object, list[tuple[str, Kind, Tensor, str]]] = {}
+        for path, module in self._modules.items():
+            for local, kind, tensor in _tensors_of(module):
+                name = f"{path}.{local}" if path else local
+                member = (name, kind, tensor, type(module).__name__)
+                group = groups.setdefault(_identity(tensor, name, kind), [])
+                if all(name != other[0] for other in group):
+                    group.append(member)
+        for group in groups.values():
+            name, kind, tensor, module_type = group[0]
+            reason = why_not_editable(tensor)
+            if kind == "computed":
+                reason = self._computed_reason(name)
+            self._infos[name] = TensorInfo(
+                name=name,
+                kind=kind,
+                shape=tuple(tensor.shape),
+                dtype=tensor.dtype,
+                device=tensor.device,
+                requires_grad=tensor.requires_grad and kind != "computed",
+                module_type=module_type,
+                aliases=tuple(other[0] for other in group[1:]),
+                editable=not reason,
+                reason=reason,
+            )
+            for other in group:
+                self._first[other[0]] = name
+
+    def __iter__(self) -> Iterator[TensorInfo]:
+        return iter(self._infos.values())
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._resolve(name) is not None
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        """The tensor of this name, or of which this is a tied name.
+
+        Raises:
+            UnknownName: no parameter or buffer has this name; the message has the closest one.
+        """
+        first = self._resolve(name) if isinstance(name, str) else None
+        if first is None:
+            raise UnknownName(self._unknown(name))
+        return self._infos[first]
+
+    def find(self, pattern: str) -> list[TensorInfo]:
+        """All tensors one of whose names fits the pattern: `*` stands for anything, case is ignored.
+
+        A pattern without `*` fits any part of a name, as the page's filter does.
+        """
+        fits = pattern.lower() if "*" in pattern or "?" in pattern else f"*{pattern.lower()}*"
+        return [
+            info
+            for info in self
+            if any(fnmatch.fnmatchcase(name.lower(), fits) for name in (info.name, *info.aliases))
+        ]
+
+    def tensor(self, name: str) -> Tensor:
+        """The live tensor of this name, as the model holds it now.
+
+        Raises:
+            UnknownName: the model has no such tensor, or has none any more.
+        """
+        info = self[name]
+        path, _, local = info.name.rpartition(".")
+        module = self._modules.get(path)
+        value = getattr(module, local, None) if module is not None else None
+        if not isinstance(value, Tensor):
+            raise UnknownName(f"{info.title}: the model no longer holds this tensor. Call lab.refresh().")
+        return value
+
+    def expression(self, name: str) -> str:
+        """Plain PyTorch for the tensor of this name, with the model as `model`.
+
+        >>> ParameterTree(nn.Linear(3, 2)).expression("bias")
+        "model.get_parameter('bias')"
+        """
+        info = self[name]
+        if info.kind == "parameter":
+            return f"model.get_parameter({info.name!r})"
+        if info.kind == "buffer":
+            return f"model.get_buffer({info.name!r})"
+        path, _, local = info.name.rpartition(".")
+        return f"model.get_submodule({path!r}).{local}"
+
+    def module(self, path: str) -> nn.Module:
+        """The submodule at a dotted path; the model itself for the empty path.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        if path not in self._modules:
+            raise UnknownName(f"{path}: no module has this name.{_closest(path, self._modules)}")
+        return self._modules[path]
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Dotted path to submodule, the model itself under the empty path, in the model's order."""
+        return dict(self._modules)
+
+    def _resolve(self, name: str) -> str | None:
+        if name in self._first:
+            return self._first[name]
+        plain = name.replace(COMPILED, "")
+        # DataParallel and DistributedDataParallel put "module." in front; both spellings are understood.
+        for candidate in (plain, f"module.{plain}", plain.removeprefix("module.")):
+            if candidate in self._first:
+                return self._first[candidate]
+        return None
+
+    def _unknown(self, name: object) -> str:
+        if not isinstance(name, str):
+            return f"a name of a parameter is a str such as 'fc.weight', got {type(name).__name__}."
+        inside = [other for other in self._first if other.startswith(f"{name}.")]
+        if name in self._modules and inside:
+            return f"{name}: this is a module, not a tensor. It holds {', '.join(map(repr, inside[:4]))}."
+        return f"{name}: no parameter or buffer has this name.{_closest(name, self._first)}"
+
+    def _computed_reason(self, name: str) -> str:
+        path, _, local = name.rpartition(".")
+        module = self._modules[path]
+        prefix = f"{path}." if path else ""
+        if parametrize.is_parametrized(module, local):
+            chain = module.parametrizations[local]  # type: ignore[index]
+            kinds = ", ".join(type(step).__name__ for step in chain)
+            inner = f"{prefix}parametrizations.{local}."
+            originals = [inner + n for n, _ in (*chain.named_parameters(recurse=False), *chain.named_buffers(recurse=False))]
+        else:
+            kinds = "a forward pre-hook such as weight_norm, spectral_norm or prune"
+            originals = [prefix + n for n in _old_style_originals(module, local)]
+        return f"its values are computed by {kinds}. Edit {' or '.join(map(repr, originals))}."
+
+
+def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Kind, Tensor]]:
+    """Local name, kind and tensor of what this very module holds, computed ones last."""
+    # A ParametrizationList and the module it belongs to are both walked by named_modules.
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield name, "parameter", parameter
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            yield name, "buffer", buffer
+    if parametrize.is_parametrized(module):
+        for name in module.parametrizations:  # type: ignore[union-attr]
+            with torch.no_grad(), parametrize.cached():
+                value = getattr(module, name)
+            if isinstance(value, Tensor):
+                yield name, "computed", value
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor) and _old_style_originals(module, name):
+            yield name, "computed", value
+
+
+def _old_style_originals(module: nn.Module, name: str) -> list[str]:
+    """What hook-based weight_norm (`_g`, `_v`), spectral_norm and prune (`_orig`, `_mask`) keep for a weight."""
+    held = {**module._parameters, **module._buffers}
+    return [name + end for end in ("_g", "_v", "_orig", "_mask") if held.get(name + end) is not None]
+
+
+def _identity(tensor: Tensor, name: str, kind: Kind) -> object:
+    """Equal for tied tensors only: same storage, offset, shape and strides, and not empty."""
+    if kind == "computed" or tensor.numel() == 0 or tensor.is_meta or tensor.layout is not torch.strided:
+        return name if not isinstance(tensor, nn.Parameter) else id(tensor)
+    try:
+        storage = tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # tensor subclasses without storage of their own
+        return id(tensor)
+    if storage == 0:
+        return id(tensor)
+    return (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+
+
+def _closest(name: str, names: object) -> str:
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)  # type: ignore[call-overload]
+    return f" Closest: '{found[0]}'." if found else ""
