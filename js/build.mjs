@@ -1,0 +1,43 @@
+/**
+ * Bundles the page into ../weightlab/jupyter/static: one ESM file and one style sheet.
+ *
+ * Both travel with every saved widget, so there is no source map, no splitting and a limit on the size.
+ */
+import { mkdir, stat } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { build, context } from "esbuild";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const LIMIT = 100_000;
+const watch = process.argv.includes("--watch");
+const out = here("../weightlab/jupyter/static");
+
+const options = {
+  absWorkingDir: here("."),
+  entryPoints: { widget: "src/index.tsx" },
+  outdir: out,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: !watch,
+  sourcemap: false,
+  splitting: false,
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "none",
+  logLevel: "info",
+};
+// Its own entry: anywidget takes the style sheet as a second file, so the script must not import it.
+const styles = { ...options, entryPoints: { widget: "src/theme.css" } };
+
+await mkdir(out, { recursive: true });
+if (watch) {
+  for (const each of [options, styles]) await (await context(each)).watch();
+} else {
+  await Promise.all([build(options), build(styles)]);
+  const { size } = await stat(`${out}/widget.js`);
+  if (size > LIMIT) {
+    console.error(`widget.js: ${size} bytes, the limit is ${LIMIT}. It is stored with every widget of a notebook.`);
+    process.exit(1);
+  }
+}
