@@ -1,8 +1,9 @@
 /**
- * What the page knows, as signals. Panels read them and call the actions of state/actions.ts; nobody else writes to them.
+ * What the page knows, as signals. Panels read them and call the actions of state/actions.ts; the settings of the picture (tool,
+ * brush, reduction, range) are set by the toolbar, `dark` by the view, and nobody else writes to them.
  * Big arrays (tiles) stay in the tile cache; the store has only what is small.
  */
-import { type Signal, computed, signal } from "@preact/signals";
+import { computed, type Signal, signal } from "@preact/signals";
 import type { Gradients, Hello, LabState, Layout, RegionInfo, Summary } from "../kernel/protocol";
 
 export type Tool = "pan" | "select" | "brush";
@@ -40,6 +41,10 @@ export interface Store {
   /** What is being waited for, in words; empty when nothing is. */
   working: Signal<string>;
   alert: Signal<Alert | null>;
+  /** An outcome that is no error, such as "No cell changed." */
+  notice: Signal<string>;
+  /** Id of the history entry whose code is shown; null: the last one applied. */
+  shown: Signal<number | null>;
   open: Signal<OpenTensor | null>;
   selection: Signal<Selection | null>;
   tool: Signal<Tool>;
@@ -61,6 +66,8 @@ export function createStore(): Store {
     queued: signal(0),
     working: signal(""),
     alert: signal(null),
+    notice: signal(""),
+    shown: signal(null),
     open: signal(null),
     selection: signal(null),
     tool: signal("select"),

@@ -1,0 +1,44 @@
+/** What belongs to one view of the widget and not to the model: two views of one Lab may be folded and sized differently. */
+import { type Signal, signal } from "@preact/signals";
+import type { Actions } from "./actions";
+import type { Store } from "./store";
+
+export type DialogName = "fill" | "row" | "clamp" | "scale" | "init";
+/** wide: three columns. narrow: the verdict goes under the picture. slim: the tree becomes a drawer. */
+export type Width = "wide" | "narrow" | "slim";
+
+export interface View {
+  /** Prefix of element ids: several views share one document. */
+  id: string;
+  width: Signal<Width>;
+  dialog: Signal<DialogName | null>;
+  drawer: Signal<boolean>;
+  /** Whether gradients and history are unfolded where they lie under the picture. */
+  verdict: Signal<boolean>;
+  help: Signal<boolean>;
+}
+
+/** What every panel is given. */
+export interface Page {
+  store: Store;
+  actions: Actions;
+  view: View;
+}
+
+let views = 0;
+
+export function createView(): View {
+  views += 1;
+  return {
+    id: `wl${views}`,
+    width: signal("wide"),
+    dialog: signal(null),
+    drawer: signal(false),
+    verdict: signal(true),
+    help: signal(false),
+  };
+}
+
+export function widthOf(pixels: number): Width {
+  return pixels < 600 ? "slim" : pixels < 900 ? "narrow" : "wide";
+}
