@@ -1,9 +1,141 @@
-"""Reading and writing cells of each kind of tensor; what is refused, and why."""
+"""Reading and writing cells of each kind of tensor; what is refused, and why.
+
+`write` is the only function of WeightLab that changes a tensor's values. It hands the cells to a change that works in
+place: for a box they are a view of the parameter itself, for listed cells a gathered copy that is scattered back. Both
+go through the parameter under `no_grad`, so that autograd's version counter sees the write (rule J4).
+
+Cells are moved as integers of the same width wherever bits must survive (NaN payloads, -0.0, dtypes that lack an
+index kernel).
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from weightlab.model.region import Region
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CHUNK = 1 << 20
+_FOLD = 1 << 16
+_fold_weights: dict[torch.device, Tensor] = {}
 
 
 def why_not_editable(tensor: Tensor) -> str:
+    """Why the values of this tensor cannot be set, and what to do about it; empty where they can (rule J11)."""
+    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        return "it is not initialised yet. Run one forward pass, then call lab.refresh()."
+    if type(tensor).__name__ == "DTensor":
+        return "it is a DTensor, sharded over processes. Edit the local shard or a full copy."
+    if tensor.is_meta or type(tensor).__name__ == "FakeTensor":
+        return "it is on the meta device and has no values. Load the model on a real device first."
+    if tensor.layout is not torch.strided:
+        return f"its layout is {str(tensor.layout).removeprefix('torch.')}. Edit a dense copy (to_dense) instead."
+    if tensor.is_quantized:
+        return "it is quantized. Edit the float weight and quantize again."
+    if is_traceable_wrapper_subclass(tensor):
+        return f"it is a {type(tensor).__name__}, whose cells WeightLab does not know. Edit the tensors that it wraps."
+    if tensor.is_inference():
+        return "it was made in inference mode. Make the model outside torch.inference_mode()."
+    if _cells_overlap(tensor):
+        return "several cells share one place in memory (an expanded tensor). Replace it by its clone() first."
     return ""
+
+
+def _cells_overlap(tensor: Tensor) -> bool:
+    extent = 0
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):
+        if stride <= extent:
+            return True
+        extent += (size - 1) * stride
+    return False
+
+
+@contextmanager
+def writing(tensor: Tensor) -> Iterator[None]:
+    """The modes that an in-place write needs, whatever thread or block it is called from (rule T2)."""
+    with torch.inference_mode(False), torch.no_grad():
+        if tensor.is_cuda:
+            with torch.cuda.device(tensor.device):
+                yield
+        else:
+            yield
+
+
+def as_integers(cells: Tensor) -> Tensor:
+    """The same memory as integers of the same width; complex128 as pairs along a last axis."""
+    cells = cells.detach()
+    if cells.dtype == torch.complex128:
+        return torch.view_as_real(cells.resolve_conj()).view(torch.int64)
+    return cells.view(_INTEGERS[cells.element_size()])
+
+
+def read(tensor: Tensor, region: Region) -> Tensor:
+    """A copy of the region's cells, contiguous, on the tensor's device, shaped `region.view_shape`."""
+    with writing(tensor):
+        if region.is_box:
+            return tensor.detach()[region.slices].clone(memory_format=torch.contiguous_format)
+        picked = as_integers(tensor)[region.coordinates(tensor.device)]
+        if tensor.dtype == torch.complex128:
+            picked = torch.view_as_complex(picked.view(torch.float64))
+        return picked.view(tensor.dtype).view(region.view_shape)
+
+
+def write(tensor: Tensor, region: Region, change: Callable[[Tensor], None]) -> None:
+    """Run a change in place on the region's cells, and on no others (rule J1).
+
+    Args:
+        tensor: the parameter or buffer itself.
+        region: of the same shape.
+        change: gets the cells shaped `region.view_shape` and works in place. If it raises, cells of a box may hold
+            part of its work: the caller puts the old ones back.
+    """
+    with writing(tensor):
+        if region.is_box:
+            change(tensor.detach()[region.slices])
+            return
+        cells = read(tensor, region)
+        change(cells)
+        as_integers(tensor)[region.coordinates(tensor.device)] = as_integers(cells.flatten())
+
+
+def put(tensor: Tensor, region: Region, cells: Tensor) -> None:
+    """Write these very bytes; `cells` has the region's shape and the tensor's dtype, on any device."""
+
+    def copy(here: Tensor) -> None:
+        as_integers(here).copy_(as_integers(cells))
+
+    write(tensor, region, copy)
+
+
+def differing(before: Tensor, after: Tensor) -> Tensor:
+    """Which cells differ in their bytes, as a bool tensor of the cells' shape."""
+    different = as_integers(before) != as_integers(after)
+    return different.any(-1) if before.dtype == torch.complex128 else different
+
+
+def fingerprint(cells: Tensor) -> bytes:
+    """16 bytes that tell these cells, in order, from any others, at about the cost of two passes over them.
+
+    Over 1 MB the words are first folded: blocks of 2**16 words become one sum with fixed odd random weights (mod 2**64),
+    which tells where in the block a word stood; BLAKE2 over the sums and the tail tells the order of the blocks.
+    """
+    flat = as_integers(cells.contiguous()).flatten().view(torch.uint8)
+    digest = hashlib.blake2b(digest_size=16)
+    if flat.numel() > _CHUNK:
+        usable = flat.numel() // (8 * _FOLD) * (8 * _FOLD)
+        words = flat[:usable].view(torch.int64).view(-1, _FOLD)
+        weights = _fold_weights.get(flat.device)
+        if weights is None:
+            made = torch.randint(-(2**62), 2**62, (_FOLD,), generator=torch.Generator().manual_seed(20260101))
+            weights = _fold_weights[flat.device] = made.mul_(2).add_(1).to(flat.device)
+        for block in words.split(16):
+            digest.update((block * weights).sum(1).cpu().numpy().tobytes())
+        flat = flat[usable:]
+    digest.update(flat.cpu().numpy().tobytes())
+    return digest.digest()

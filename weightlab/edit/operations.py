@@ -1,0 +1,147 @@
+"""`Edit` values, and the in-place operation that each names.
+
+An edit says what, not how: tensor name, region, operation, arguments. It goes to JSON and back. The same arguments
+always give the same bytes, also the random ones: their seed is an argument and their generator is their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weightlab.edit import arguments
+from weightlab.edit.arguments import Args, Change, Operation, Target, refuse
+from weightlab.edit.elementwise import ELEMENTWISE
+from weightlab.edit.structured import STRUCTURED
+from weightlab.errors import EditRefused
+from weightlab.model.region import Region
+
+OPERATIONS: Mapping[str, Operation] = {**ELEMENTWISE, **STRUCTURED}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """One change as a value.
+
+    Attributes:
+        name: dotted name of the tensor.
+        region: which cells.
+        op: a key of `OPERATIONS`, spelled as the method: "zero_".
+        args: numbers, texts and tensors by name.
+    """
+
+    name: str
+    region: Region
+    op: str
+    args: Args = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON: numbers that JSON lacks become texts, tensors become compressed bytes."""
+        args = {key: arguments.to_json(value) for key, value in self.args.items()}
+        return {"name": self.name, "region": self.region.to_json(), "op": self.op, "args": args}
+
+    @classmethod
+    def from_json(cls, value: Any, shape: Sequence[int], title: str = "") -> Edit:
+        """What `to_json` wrote, for a tensor of this shape.
+
+        Raises:
+            EditRefused: it is damaged, or the region does not fit.
+        """
+        try:
+            name, op, args = value["name"], value["op"], dict(value["args"])
+            region = Region.from_json(value["region"], shape, title)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, EditRefused):
+                raise
+            raise EditRefused(f"{title}: an edit of a recipe cannot be read: {error!r}.") from error
+        return cls(name, region, op, {str(key): arguments.from_json(item) for key, item in args.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An edit that fits its tensor: complete arguments, the change of cells, and how it reads."""
+
+    edit: Edit
+    change: Change
+    text: str
+    code: str
+
+
+def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
+    """Check an edit against its tensor.
+
+    Args:
+        expression: plain PyTorch for the whole tensor, such as `model.get_parameter('fc.weight')`.
+
+    Raises:
+        EditRefused: unknown operation, or arguments that do not fit this tensor.
+    """
+    operation = OPERATIONS.get(edit.op) if isinstance(edit.op, str) else None
+    if operation is None:
+        raise refuse(target, f"there is no operation {edit.op!r}. Known: {', '.join(OPERATIONS)}")
+    args = operation.check(edit.args, target)
+    per_cell = operation.random or any(isinstance(value, Tensor) and value.numel() > 1 for value in args.values())
+    if per_cell and edit.region.has_duplicates:
+        raise refuse(target, "the index names a cell more than once, so that several values would meet in it. Name each once")
+    complete = Edit(edit.name, edit.region, edit.op, args)
+    name = edit.name if edit.region.is_whole else f"{edit.name}{edit.region}"
+    return Prepared(
+        complete,
+        _through_wider(operation.change(args, target), target),
+        operation.text(args).replace("{target}", name),
+        _statement(operation.code(args, target), complete, target, expression),
+    )
+
+
+def _through_wider(change: Change, target: Target) -> Change:
+    """Run the change on a wider copy where the dtype lacks or wraps arithmetic, then check the range."""
+    if target.wide is target.dtype and target.dtype is not torch.int64:
+        return change
+
+    def run(cells: Tensor) -> None:
+        if cells.dtype != target.dtype:  # somebody computes the asked values on a wider copy already
+            change(cells)
+            return
+        work = cells.to(target.wide, copy=True)
+        change(work)
+        if target.wide is torch.int64 and work.numel():
+            info = torch.iinfo(target.dtype)
+            low, high = int(work.min()), int(work.max())
+            if low < info.min or high > info.max:
+                raise refuse(target, f"{target.dtype_name} holds {info.min} to {info.max}, a result would be {low} to {high}")
+        cells.copy_(work)
+
+    return run
+
+
+def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
+    """The whole statement: one line for a box, a gather and a scatter for listed cells."""
+    if edit.op == "requires_grad_":
+        return code.replace("{w}", expression)
+    if target.wide is not target.dtype and code.startswith("{w}.") and not code.startswith("{w}.copy_("):
+        code = f"{{w}}.copy_({{w}}.to({target.wide}){code.removeprefix('{w}')})"
+    if edit.region.is_box:
+        return f"with torch.no_grad(): {code.replace('{w}', expression + index_code(edit.region))}"
+    cells = edit.region.cells
+    assert cells is not None
+    return (
+        f"with torch.no_grad():\n"
+        f"    weight = {expression}\n"
+        f"    at = torch.unravel_index({arguments.literal(cells)}.to(weight.device), weight.shape)\n"
+        f"    cells = weight[at]\n"
+        f"    {code.replace('{w}', 'cells')}\n"
+        f"    weight[at] = cells"
+    )
+
+
+def index_code(region: Region) -> str:
+    """A region as Python index text that gives the same view shape; empty for the whole tensor."""
+    if region.is_whole:
+        return ""
+    if region.cells is not None:
+        return f"[torch.unravel_index({arguments.literal(region.cells)}, {list(region.shape)})]"
+    return str(region)
