@@ -1,0 +1,211 @@
+"""Drives a notebook and the widget in it, by the roles, names and data attributes that docs/design.md fixes (P5)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import nbformat
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.server import JupyterServer
+
+PATIENCE = 30_000  # milliseconds; two cores are shared by a server, a kernel and a browser
+KERNEL_IS_IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+
+RUN_IN_KERNEL = """async code => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const future = kernel.requestExecute({code, store_history: false, stop_on_error: false});
+  let text = '', error = null;
+  future.onIOPub = message => {
+    if (message.header.msg_type === 'stream') text += message.content.text;
+    if (message.header.msg_type === 'error') error = message.content.traceback.join('\\n');
+  };
+  await future.done;
+  return {text, error};
+}"""
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """A notebook of code cells. Without a kernelspec JupyterLab would ask for one in a dialog."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, path)
+
+
+class LiveNotebook:
+    """A notebook open in JupyterLab, with everything that went wrong on the page on record."""
+
+    def __init__(
+        self, browser: Browser, server: JupyterServer, path: str, *, width: int = 1400, height: int = 1000
+    ) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.page_errors: list[str] = []
+        self.console_errors: list[str] = []
+        self.left_the_machine: list[str] = []
+        self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
+        self.page.on("console", lambda said: self.console_errors.append(said.text) if said.type == "error" else None)
+        self.page.on("request", lambda request: self._note(request.url))
+        self.page.on("websocket", lambda socket: self._note(socket.url))
+        self.page.goto(f"{server.url}/lab/tree/{path}?reset")
+        self.page.wait_for_function(KERNEL_IS_IDLE)
+
+    def _note(self, url: str) -> None:
+        parts = urlparse(url)
+        if parts.scheme not in ("data", "blob", "about") and parts.hostname not in ("127.0.0.1", "localhost"):
+            self.left_the_machine.append(url)
+
+    def close(self) -> None:
+        """Shut the kernel down and close the page."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.context.close()
+
+    # ---- the kernel
+
+    def run_all(self) -> None:
+        """Run all cells to their end.
+
+        Raises:
+            AssertionError: a cell raised.
+        """
+        self.command("notebook:run-all-cells")
+        errors = self.page.evaluate(
+            """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
+                .flatMap(cell => cell.outputs ? cell.outputs.toJSON() : [])
+                .filter(output => output.output_type === 'error')
+                .map(output => output.traceback.join('\\n'))"""
+        )
+        assert not errors, "\n".join(errors)
+
+    def start_cell(self, index: int) -> None:
+        """Run one cell, and do not wait for its end."""
+        self.page.evaluate(
+            """index => {
+                window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+                void window.jupyterapp.commands.execute('notebook:run-cell');
+            }""",
+            index,
+        )
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
+        """Execute one of JupyterLab's commands and wait for it."""
+        self.page.evaluate(
+            "([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)", [name, arguments or {}]
+        )
+
+    def kernel(self, code: str) -> str:
+        """What the code prints in the notebook's kernel.
+
+        Raises:
+            AssertionError: it raised.
+        """
+        answer = self.page.evaluate(RUN_IN_KERNEL, code)
+        assert answer["error"] is None, answer["error"]
+        return str(answer["text"])
+
+    def value(self, expression: str) -> Any:
+        """An expression's value in the kernel, by way of JSON."""
+        return json.loads(self.kernel(f"import json as _json; print(_json.dumps({expression}))"))
+
+    def cell_count(self) -> int:
+        """Number of cells in the notebook."""
+        count: int = self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
+        return count
+
+    def widget(self, index: int = 0) -> Widget:
+        """The widget, or one of several, once it has heard from the kernel."""
+        root = self.page.locator('[data-wl="lab"]').nth(index)
+        root.wait_for()
+        root.scroll_into_view_if_needed()
+        expect(root).to_have_attribute("data-revision", re.compile(r"^\d+$"), timeout=PATIENCE)
+        return Widget(self.page, root)
+
+
+class Widget:
+    """One view of a Lab."""
+
+    def __init__(self, page: Page, root: Locator) -> None:
+        self.page = page
+        self.root = root
+        self.heatmap = root.locator('[data-wl="heatmap"]')
+        self.readout = root.locator('[data-wl="readout"]')
+        self.history = root.locator('[data-wl="history"]')
+        self.code = root.locator('[data-wl="code"]')
+        self.status = root.locator('[data-wl="status"]')
+        self.alert = root.get_by_role("alert")
+        self.region = root.get_by_role("textbox", name="Region")
+
+    @property
+    def revision(self) -> int:
+        """The revision that the page shows."""
+        return int(self.root.get_attribute("data-revision") or -1)
+
+    def button(self, name: str) -> Locator:
+        """A button by its name."""
+        return self.root.get_by_role("button", name=name, exact=True)
+
+    def tree_row(self, name: str) -> Locator:
+        """The tree's row of a tensor or module."""
+        return self.root.locator(f'[data-wl="tree"] [data-name="{name}"]')
+
+    def gradient_row(self, name: str) -> Locator:
+        """The gradient panel's row of a parameter."""
+        return self.root.locator(f'[data-wl="gradients"] [data-name="{name}"]')
+
+    def open(self, name: str) -> None:
+        """Select a tensor in the tree, by way of the filter, and wait for its picture."""
+        box = self.root.get_by_role("textbox", name="Filter parameters")
+        box.fill(name)
+        self.tree_row(name).click()
+        self.painted(name)
+        box.fill("")
+
+    def painted(self, name: str) -> None:
+        """Wait until every visible tile of the present revision is drawn."""
+        self.page.wait_for_function(
+            """([root, name]) => root.querySelector('[data-wl="heatmap"]')?.dataset.painted
+                === `${name}@${root.dataset.revision}`""",
+            arg=[self.root.element_handle(), name],
+        )
+
+    def select(self, text: str) -> None:
+        """Type an index expression into "Region"."""
+        self.region.fill(text)
+        self.region.press("Enter")
+
+    def changes(self, act: Callable[[], object], steps: int = 1) -> None:
+        """Do something that makes revisions and wait until the page shows them."""
+        before = self.revision
+        act()
+        expect(self.root).to_have_attribute("data-revision", str(before + steps), timeout=PATIENCE)
+
+    def press(self, name: str) -> None:
+        """Press a button that changes the model, and wait for the change."""
+        self.changes(self.button(name).click)
+
+    def dialog(self, button: str, **fields: str) -> None:
+        """Open an edit's dialog, fill its fields and press "Apply". Field names are written with _ for a space."""
+        self.button(button).click()
+        for label, text in fields.items():
+            self.root.get_by_role("textbox", name=label.replace("_", " "), exact=True).fill(text)
+        self.button("Apply").click()
+
+    def point_at(self, index: Sequence[int], step: int = 6) -> tuple[float, float]:
+        """Where on the page a cell is drawn: moves the pointer until the read-out names that cell."""
+        box = self.heatmap.bounding_box()
+        assert box is not None
+        wanted = f"[{', '.join(map(str, index))}]"
+        for y in range(int(box["y"]) + 2, int(box["y"] + box["height"]), step):
+            for x in range(int(box["x"]) + 2, int(box["x"] + box["width"]), step):
+                self.page.mouse.move(x, y)
+                if (self.readout.text_content() or "").strip().startswith(wanted):
+                    return x, y
+        raise AssertionError(f"no point of the heatmap reads {wanted}")

@@ -1,0 +1,172 @@
+"""What the page shows, and how it lives beside JupyterLab and the kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.browser.live import LiveNotebook
+from tests.browser.server import JupyterServer
+from tests.browser.test_editing import MODEL
+
+
+@pytest.fixture
+def notebook(open_notebook: Open) -> LiveNotebook:
+    live = open_notebook(MODEL, "lab")
+    live.run_all()
+    return live
+
+
+def test_the_drawn_values_are_the_tensors(notebook: LiveNotebook) -> None:
+    widget = notebook.widget()
+    widget.open("conv1.weight")
+    wanted = np.array(notebook.value("model.conv1.weight.tolist()"), dtype=np.float32)
+    for index in [(0, 0, 0, 0), (3, 1, 0, 2), (7, 2, 2, 2)]:
+        assert np.float32(widget.drawn_value("conv1.weight", index)) == wanted[index]
+        widget.page.mouse.move(*widget.point_of("conv1.weight", index))
+        expect(widget.readout).to_contain_text(f"[{', '.join(map(str, index))}] = ")
+        read = re.search(r"= (\S+)", widget.readout.text_content() or "")
+        assert read is not None
+        assert np.float32(read[1]) == wanted[index]
+
+
+def test_nan_and_inf_are_marked(notebook: LiveNotebook) -> None:
+    notebook.kernel("with torch.no_grad(): model.fc.weight[0, 0] = float('nan'); model.fc.weight[0, 1] = float('inf')")
+    widget = notebook.widget()
+    widget.open("fc.weight")
+    widget.page.mouse.move(*widget.point_of("fc.weight", (0, 0)))
+    expect(widget.readout).to_contain_text("[0, 0] = nan")
+    widget.page.mouse.move(*widget.point_of("fc.weight", (0, 1)))
+    expect(widget.readout).to_contain_text("[0, 1] = inf")
+    expect(widget.root).to_contain_text(re.compile("nan", re.IGNORECASE))  # S3
+
+
+def test_names_with_html_are_shown_as_text(open_notebook: Open) -> None:
+    evil = '<img src=x onerror="window.harmed=1"><b>bold</b>'
+    notebook = open_notebook(
+        f"import torch, weightlab\nmodel = torch.nn.Sequential()\nmodel.add_module({evil!r}, torch.nn.Linear(3, 2))\n"
+        f"type(model).__name__\nlab = weightlab.Lab(model)\nlab"
+    )
+    notebook.run_all()
+    widget = notebook.widget()
+    row = widget.root.locator('[data-wl="tree"] [role="treeitem"]').filter(has_text="<b>bold</b>").first
+    expect(row).to_be_visible()
+    row.click()
+    assert notebook.page.evaluate("() => window.harmed") is None  # P3
+    assert widget.root.locator("img").count() == 0
+
+
+def test_keys_inside_the_widget_do_not_reach_the_notebook(notebook: LiveNotebook) -> None:
+    widget = notebook.widget()
+    widget.open("conv1.weight")
+    cells = notebook.cell_count()
+    for place in (widget.heatmap, widget.button("Pan"), widget.tree_row("conv1.weight"), widget.button("Zero")):
+        place.focus()
+        for key in ("d", "d", "b", "a", "x"):
+            notebook.page.keyboard.press(key)
+    assert notebook.cell_count() == cells  # P6
+
+
+def test_light_and_dark_follow_the_host(notebook: LiveNotebook) -> None:
+    widget = notebook.widget()
+    widget.open("conv1.weight")
+
+    def brightness() -> float:
+        colour: str = widget.root.evaluate("element => getComputedStyle(element).backgroundColor")
+        return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3])
+
+    light = brightness()
+    notebook.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
+    notebook.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    widget.painted("conv1.weight")
+    dark = brightness()
+    notebook.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+    assert light > 600
+    assert dark < 200
+
+
+def test_two_views_stay_in_step(open_notebook: Open) -> None:
+    notebook = open_notebook(MODEL, "lab", "lab")
+    notebook.run_all()
+    first, second = notebook.widget(0), notebook.widget(1)
+    second.open("conv1.weight")
+    first.open("conv1.weight")
+    first.select("[3]")
+    first.press("Zero")
+    expect(second.root).to_have_attribute("data-revision", str(first.revision))
+    second.painted("conv1.weight")
+    assert second.drawn_value("conv1.weight", (3, 0, 0, 0)) == 0
+    second.press("Undo")
+    expect(first.root).to_have_attribute("data-revision", str(second.revision))
+    assert notebook.value("changed()") == []
+
+
+def test_the_page_follows_edits_in_python(notebook: LiveNotebook) -> None:
+    widget = notebook.widget()
+    widget.open("conv1.weight")
+    widget.changes(lambda: notebook.kernel("lab['conv1.weight'][3].zero_()"))
+    widget.painted("conv1.weight")
+    assert widget.drawn_value("conv1.weight", (3, 2, 1, 0)) == 0
+    expect(widget.history).to_contain_text("conv1.weight")
+    widget.changes(lambda: notebook.kernel("lab.undo()"))
+    expect(widget.button("Undo")).to_be_disabled()
+
+
+def test_the_filter_finds_any_part_of_a_name(notebook: LiveNotebook) -> None:
+    widget = notebook.widget()
+    box = widget.root.get_by_role("textbox", name="Filter parameters")
+    for text, seen, hidden in [("FC.b", "fc.bias", "conv1.bias"), ("c*weight", "conv1.weight", "fc.bias")]:
+        box.fill(text)
+        expect(widget.tree_row(seen)).to_be_visible()
+        expect(widget.tree_row(hidden)).to_have_count(0)
+
+
+# Where JupyterLab sends comm messages to a subshell, a handler runs beside the cell; a host that does not says "busy".
+BUSY = "import time\nend = time.monotonic() + 6\nwhile time.monotonic() < end:\n    time.sleep(0.05)\nended = True"
+
+
+def test_the_page_answers_while_a_cell_runs(open_notebook: Open) -> None:
+    notebook = open_notebook(MODEL, "lab", BUSY)
+    for cell in (0, 1):
+        notebook.run_cell(cell)
+    widget = notebook.widget()
+    notebook.start_cell(2)
+    widget.open("fc.weight")
+    widget.select("[1]")
+    widget.press("Zero")
+    assert notebook.is_busy()
+    assert notebook.value("[model.fc.weight[1].tolist(), ended]") == [[0.0] * 8, True]
+
+
+def test_the_page_answers_in_run_all_with_a_long_cell_behind_it(open_notebook: Open) -> None:
+    notebook = open_notebook(MODEL, "lab", BUSY)
+    notebook.start_all()
+    widget = notebook.widget()
+    widget.open("fc.weight")
+    assert notebook.is_busy()
+
+
+@pytest.fixture(scope="module")
+def jupyter_without_subshells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    with JupyterServer(tmp_path_factory.mktemp("plain"), comms_over_subshells="disabled") as server:
+        yield server
+
+
+def test_without_subshells_the_page_says_busy_and_catches_up(
+    open_notebook: Open, jupyter_without_subshells: JupyterServer
+) -> None:
+    notebook = open_notebook(MODEL, "lab", BUSY, server=jupyter_without_subshells)
+    for cell in (0, 1):
+        notebook.run_cell(cell)
+    widget = notebook.widget()
+    widget.open("fc.weight")
+    notebook.start_cell(2)
+    widget.button("Zero").click()
+    expect(widget.status).to_contain_text("kernel busy")  # P9, T3
+    expect(widget.status).to_contain_text("kernel ready")
+    assert notebook.value("bool((model.fc.weight == 0).all())")
