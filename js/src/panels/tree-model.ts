@@ -92,7 +92,7 @@ export interface Shown {
 }
 
 /** The rows to draw, in order. With a filter: matching rows and their ancestors, unfolded unless in `folded`. */
-export function visibleRows(roots: Node[], folded: ReadonlySet<Node>, match: ((name: string) => boolean) | null): Shown {
+export function visibleRows(roots: Node[], folded: ReadonlySet<string>, match: ((name: string) => boolean) | null): Shown {
   const keep = new Set<Node>();
   let matches = 0;
   const mark = (node: Node): boolean => {
@@ -108,7 +108,7 @@ export function visibleRows(roots: Node[], folded: ReadonlySet<Node>, match: ((n
   const walk = (nodes: Node[], level: number): void => {
     const siblings = nodes.filter((node) => keep.has(node));
     siblings.forEach((node, at) => {
-      const expanded = node.children.length > 0 && !folded.has(node);
+      const expanded = node.children.length > 0 && !folded.has(node.name);
       rows.push({ node, level, setsize: siblings.length, posinset: at + 1, expanded });
       if (expanded) walk(node.children, level + 1);
     });
@@ -120,13 +120,13 @@ export function visibleRows(roots: Node[], folded: ReadonlySet<Node>, match: ((n
 /** A tree this long starts folded below its second level: a page of leaves says nothing about a model. */
 const LONG = 1500;
 
-export function foldedAtFirst(roots: Node[]): Set<Node> {
+export function foldedAtFirst(roots: Node[]): Set<string> {
   let total = 0;
-  const deep: Node[] = [];
+  const deep: string[] = [];
   const walk = (nodes: Node[], level: number): void => {
     for (const node of nodes) {
       total += 1;
-      if (level >= 3 && node.children.length > 0) deep.push(node);
+      if (level >= 3 && node.children.length > 0) deep.push(node.name);
       walk(node.children, level + 1);
     }
   };

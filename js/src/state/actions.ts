@@ -38,6 +38,8 @@ export interface Actions {
   connect(): void;
   /** Takes the alert away: it was read. */
   dismiss(): void;
+  /** Show the code of an entry of the history; null: of the last one applied. */
+  showEntry(id: number | null): void;
 }
 
 type Changed = [string, Bounds][] | "everything";
@@ -286,6 +288,9 @@ export function createActions(store: Store, client: Client): Actions {
     },
     dismiss() {
       store.alert.value = null;
+    },
+    showEntry(id) {
+      store.shown.value = id;
     },
   };
 

@@ -1,0 +1,57 @@
+/** The line of PyTorch that does the same as the last edit, and what the edit did. */
+import { useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import type { Entry } from "../kernel/protocol";
+import type { Page } from "../state/view";
+import { plural } from "./format";
+
+export function CodeLine({ page, refused }: { page: Page; refused: string }) {
+  const { store } = page;
+  const history = store.lab.value?.history;
+  const picked = history?.entries.find((entry) => entry.id === store.shown.value);
+  const entry = picked ?? history?.entries[(history?.position ?? 0) - 1];
+  const code = useRef<HTMLElement>(null);
+  const copied = useSignal(false);
+
+  async function copy(): Promise<void> {
+    try {
+      // Missing on plain http; refused without permission. Then the text is selected, and Ctrl+C does it.
+      await navigator.clipboard.writeText(entry?.code ?? "");
+      copied.value = true;
+      setTimeout(() => {
+        copied.value = false;
+      }, 1200);
+    } catch {
+      if (code.current) getSelection()?.selectAllChildren(code.current);
+    }
+  }
+
+  return (
+    <div class="wl-codeline">
+      <code ref={code} class="wl-num" data-wl="code" title={entry?.code}>
+        {entry?.code ?? ""}
+      </code>
+      <button type="button" disabled={!entry} onClick={() => void copy()} title="Copy this line">
+        <span aria-live="polite">{copied.value ? "Copied" : "Copy"}</span>
+      </button>
+      <p class={`wl-outcome${refused ? " wl-refused" : ""}`} aria-live="polite" title={outcome(entry)}>
+        {refused || store.notice.value || outcome(entry)}
+      </p>
+    </div>
+  );
+}
+
+/** `27 cells changed · asked 1.003, stored 1.0 (27 rounded) · also decoder.weight · note` */
+export function outcome(entry: Entry | undefined): string {
+  if (!entry) return "";
+  const parts = [`${plural(entry.cells, "cell")} changed`];
+  if (entry.rounded > 0) {
+    const at = entry.requested.findIndex((text, index) => text !== entry.stored[index]);
+    const example = at >= 0 ? `asked ${entry.requested[at]} → stored ${entry.stored[at]}` : "";
+    parts.push(`${example}${example ? ", " : ""}${plural(entry.rounded, "cell")} rounded`);
+  }
+  const first = entry.changed[0]?.[0];
+  const others = entry.names.filter((name) => name !== first);
+  if (entry.names.length > 1 && others.length > 0) parts.push(`also ${others.join(", ")} (tied)`);
+  return [...parts, ...entry.notes].join(" · ");
+}

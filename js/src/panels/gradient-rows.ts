@@ -1,0 +1,63 @@
+/** What the gradient panel says about its rows. Pure. */
+import type { Cause, GradientRow, Gradients, Status } from "../kernel/protocol";
+import { number, plural, scientific } from "./format";
+
+/** Worst first: the order in which the verdict names them. */
+export const STATUSES: readonly Status[] = ["nonfinite", "zero", "unreached", "partial", "weak", "frozen", "flowing"];
+
+export function tally(rows: readonly GradientRow[]): [Status, number][] {
+  return STATUSES.map((status): [Status, number] => [status, rows.filter((row) => row.status === status).length]).filter(
+    ([, rows]) => rows > 0,
+  );
+}
+
+/** Length of a norm's bar, 0 to 1, on a log scale over the report's own range (at least three decades). */
+export function barScale(rows: readonly GradientRow[]): (norm: number | null) => number {
+  const logs = rows.flatMap((row) => (row.norm !== null && row.norm > 0 ? [Math.log10(row.norm)] : []));
+  if (logs.length === 0) return () => 0;
+  let high = Number.NEGATIVE_INFINITY;
+  let low = Number.POSITIVE_INFINITY;
+  for (const log of logs) {
+    high = Math.max(high, log);
+    low = Math.min(low, log);
+  }
+  const span = Math.max(3, high - low);
+  // The smallest norm keeps a stub: only a true zero has no bar.
+  return (norm) => (norm === null || norm <= 0 ? 0 : 0.06 + 0.94 * Math.max(0, (Math.log10(norm) - (high - span)) / span));
+}
+
+export function normText(row: GradientRow): string {
+  switch (row.status) {
+    case "frozen":
+    case "unreached":
+      return row.status === "frozen" ? "frozen" : "no path";
+    case "nonfinite":
+      return row.norm === null ? "NaN" : scientific(row.norm);
+    default:
+      return row.norm === null ? "–" : row.norm === 0 ? "0" : scientific(row.norm);
+  }
+}
+
+/** How the norm moved since the check before, where it is worth a word: by a quarter or more. */
+export function ratioText(row: GradientRow): string {
+  const { ratio } = row;
+  if (ratio === null || ratio <= 0 || (ratio > 0.8 && ratio < 1.25)) return "";
+  const size = ratio > 1 ? ratio : 1 / ratio;
+  return `${ratio > 1 ? "↑" : "↓"} ${size >= 1000 ? scientific(size) : number(size, 2)}×`;
+}
+
+/** Causes for one parameter, the one that sits on it first. */
+export function causesOf(gradients: Gradients, name: string): Cause[] {
+  const here = gradients.causes.filter((cause) => cause.affects.includes(name) || cause.at === name || cause.name === name);
+  return here.sort((a, b) => Number(b.at === name) - Number(a.at === name));
+}
+
+/** In words, for a row without a cause. */
+export function rowText(row: GradientRow): string {
+  const parts = [];
+  if (row.norm !== null) parts.push(`Gradient norm ${number(row.norm)}.`);
+  if (row.ratio !== null) parts.push(`${number(row.ratio)} times that of the check before.`);
+  if (row.was !== null && row.was !== row.status) parts.push(`It was ${row.was}.`);
+  if (row.zero_units > 0) parts.push(`${row.zero_units} of ${plural(row.units, "output unit")} get exactly zero.`);
+  return parts.join(" ");
+}

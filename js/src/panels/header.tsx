@@ -1,0 +1,76 @@
+/** Which model this is, and the check. */
+import type { ModelInfo } from "../kernel/protocol";
+import type { Page } from "../state/view";
+import { plural } from "./format";
+
+export function Header({ store, actions, view }: Page) {
+  const model = store.hello.value?.model;
+  const ready = model !== undefined && store.kernel.value !== "restarted";
+  const slim = view.width.value === "slim";
+  return (
+    <header class="wl-header">
+      {slim && (
+        <button
+          type="button"
+          class="wl-icon"
+          aria-label="Model tree"
+          aria-expanded={view.drawer.value}
+          onClick={() => {
+            view.drawer.value = !view.drawer.value;
+          }}
+        >
+          ☰
+        </button>
+      )}
+      <b>WeightLab</b>
+      {model && <span class="wl-model">{model.title}</span>}
+      {model && (
+        <span class="wl-meta wl-num wl-dim" title={facts(model)}>
+          {facts(model)}
+        </span>
+      )}
+      <span class="wl-grow" />
+      <label class="wl-check">
+        <input
+          type="checkbox"
+          disabled={!ready}
+          checked={store.lab.value?.auto_check ?? false}
+          onChange={(event) => void actions.setAutoCheck(event.currentTarget.checked)}
+        />
+        check after each edit
+      </label>
+      <button
+        type="button"
+        disabled={!ready}
+        title={model?.batch === false ? "No batch was given: a made-up input is used" : "One backward pass; leaves no trace"}
+        onClick={() => void actions.check()}
+      >
+        Check gradients
+      </button>
+      <button
+        type="button"
+        class="wl-icon"
+        aria-label="Help"
+        title="Keys (?)"
+        aria-expanded={view.help.value}
+        onClick={() => {
+          view.help.value = !view.help.value;
+        }}
+      >
+        ?
+      </button>
+    </header>
+  );
+}
+
+function facts(model: ModelInfo): string {
+  return [
+    plural(model.parameters, "parameter"),
+    plural(model.tensors, "tensor"),
+    model.devices.join(", "),
+    model.dtypes.join(", "),
+    model.training ? "train mode" : "eval mode",
+  ]
+    .filter((fact) => fact !== "")
+    .join(" · ");
+}

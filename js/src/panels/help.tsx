@@ -1,0 +1,59 @@
+/** The keys, on one card. */
+import { useEffect, useRef } from "preact/hooks";
+import type { View } from "../state/view";
+
+const KEYS: readonly [string, string][] = [
+  ["↑ ↓ ← →", "in the tree: move, fold and unfold; in the picture: move the cursor"],
+  ["Enter", "open the tensor; apply a dialog or the region"],
+  ["letters", "in the tree: go to the next name that begins so"],
+  ["P  S  B", "Pan, Select, Brush"],
+  ["+  −  0", "in the picture: closer, farther, everything"],
+  ["Ctrl Z", "undo; with Shift, or Ctrl Y: redo"],
+  ["/", "filter the tree"],
+  ["Esc", "cancel a stroke, a dialog or this card"],
+];
+
+export function Help({ view }: { view: View }) {
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const before = (box.current?.getRootNode() as Document | ShadowRoot | undefined)?.activeElement;
+    box.current?.focus();
+    return () => {
+      if (before instanceof HTMLElement) before.focus();
+    };
+  }, []);
+  const close = (): void => {
+    view.help.value = false;
+  };
+  return (
+    <div
+      ref={box}
+      class="wl-help"
+      role="dialog"
+      aria-label="Keys"
+      tabIndex={-1}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape" && event.key !== "?") return;
+        event.preventDefault();
+        event.stopPropagation();
+        close();
+      }}
+    >
+      <header>
+        <b>Keys</b>
+        <span class="wl-grow" />
+        <button type="button" class="wl-ghost" aria-label="Close the keys" onClick={close}>
+          ✕
+        </button>
+      </header>
+      <dl>
+        {KEYS.map(([key, what]) => (
+          <div key={key}>
+            <dt class="wl-num">{key}</dt>
+            <dd>{what}</dd>
+          </div>
+        ))}
+      </dl>
+    </div>
+  );
+}

@@ -1,0 +1,49 @@
+/** The title over the picture: which tensor, and its numbers. */
+import type { Summary, TensorColumns } from "../kernel/protocol";
+import type { Page } from "../state/view";
+import { count, labelledShape, number } from "./format";
+
+export function Inspector({ store }: Page) {
+  const open = store.open.value;
+  const tensors = store.hello.value?.tensors;
+  if (!open || !tensors) return null;
+  const at = tensors.name.indexOf(open.name);
+  return (
+    <div class="wl-title">
+      <h3 title={open.name}>
+        <bdi dir="ltr">{open.name}</bdi>
+      </h3>
+      <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
+      <span class="wl-num wl-dim">{place(tensors, at)}</span>
+      <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
+    </div>
+  );
+}
+
+function place(tensors: TensorColumns, at: number): string {
+  const words = [tensors.dtype[at] ?? "", tensors.device[at] ?? ""];
+  const kind = tensors.kind[at];
+  if (kind !== "parameter" && kind !== undefined) words.unshift(kind);
+  else if (tensors.requires_grad[at] === false) words.unshift("frozen");
+  return words.join(" · ");
+}
+
+function Statistics({ summary }: { summary: Summary }) {
+  const { min, max } = summary;
+  const largest = min === null || max === null ? null : Math.max(Math.abs(min), Math.abs(max));
+  const parts = [`mean ${number(summary.mean)}`, `std ${number(summary.std)}`, `max |w| ${number(largest)}`];
+  const about = summary.exact ? "" : "about ";
+  if (summary.zero > 0) parts.push(`${about}${count(summary.zero)} ${summary.zero === 1 ? "zero" : "zeros"}`);
+  return (
+    <>
+      {parts.join(" · ")}
+      {summary.nan > 0 && <b class="wl-bad"> · {count(summary.nan)} NaN</b>}
+      {summary.inf > 0 && <b class="wl-bad"> · {count(summary.inf)} inf</b>}
+      {!summary.exact && (
+        <span class="wl-sampled" title={`From ${count(summary.sampled)} of ${count(summary.count)} cells`}>
+          sampled
+        </span>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,170 @@
+/** Above the picture: what the pointer does, which cells are meant, how they are drawn. */
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import type { Range, Reduction, Tool } from "../state/store";
+import type { Page } from "../state/view";
+import { count, numel } from "./format";
+
+const TOOLS: readonly [Tool, string, string][] = [
+  ["pan", "Pan", "Drag moves the picture (P)"],
+  ["select", "Select", "Drag selects a region (S)"],
+  ["brush", "Brush", "Drag paints cells (B)"],
+];
+
+export function Toolbar(page: Page) {
+  const { store } = page;
+  const open = store.open.value;
+  return (
+    <div class="wl-bar wl-toolbar" role="toolbar" aria-label="Picture">
+      <div class="wl-group">
+        {TOOLS.map(([tool, name, title]) => (
+          <button
+            key={tool}
+            type="button"
+            title={title}
+            disabled={!open}
+            aria-pressed={store.tool.value === tool}
+            onClick={() => {
+              store.tool.value = tool;
+            }}
+          >
+            {name}
+          </button>
+        ))}
+      </div>
+      {store.tool.value === "brush" && <Brush {...page} />}
+      <RegionBox {...page} />
+      <span class="wl-grow" />
+      <select
+        aria-label="Cells in one point"
+        title="How several cells in one point of the picture are drawn"
+        value={store.reduction.value}
+        onChange={(event) => {
+          store.reduction.value = event.currentTarget.value as Reduction;
+        }}
+      >
+        <option value="extreme">largest |w|</option>
+        <option value="mean">mean</option>
+      </select>
+      <select
+        aria-label="Colour range"
+        title="The colours reach from minus to plus this magnitude"
+        value={store.range.value.kind}
+        onChange={(event) => {
+          store.range.value = { kind: event.currentTarget.value as Exclude<Range["kind"], "typed"> };
+        }}
+      >
+        <option value="symmetric">± symmetric</option>
+        <option value="robust">± 99.5 %</option>
+        {store.range.value.kind === "typed" && <option value="typed">± {store.range.value.limit}</option>}
+      </select>
+    </div>
+  );
+}
+
+function Brush({ store }: Page) {
+  return (
+    <>
+      <label class="wl-field">
+        <span>size</span>
+        <input
+          class="wl-num wl-short"
+          type="number"
+          aria-label="Brush size"
+          min={1}
+          max={64}
+          step={1}
+          value={store.brush_size.value}
+          onInput={(event) => {
+            const size = Math.floor(Number(event.currentTarget.value));
+            if (size >= 1) store.brush_size.value = Math.min(size, 64);
+          }}
+        />
+      </label>
+      <label class="wl-field">
+        <span>value</span>
+        <input
+          class="wl-num wl-short"
+          type="text"
+          aria-label="Brush value"
+          spellcheck={false}
+          autocomplete="off"
+          value={store.brush_value.value}
+          onInput={(event) => {
+            store.brush_value.value = event.currentTarget.value;
+          }}
+        />
+      </label>
+    </>
+  );
+}
+
+function RegionBox({ store, actions }: Page) {
+  const box = useRef<HTMLInputElement>(null);
+  /** Null: the box shows the selection. */
+  const draft = useSignal<string | null>(null);
+  const wrong = useSignal(false);
+  const open = store.open.value;
+  const selection = store.selection.value;
+  const hello = store.hello.value;
+  const shape = open && hello ? (hello.tensors.shape[hello.tensors.name.indexOf(open.name)] ?? []) : [];
+
+  useSignalEffect(() => {
+    // A selection by mouse, or another tensor, replaces what was typed.
+    void store.selection.value;
+    void store.open.value?.name;
+    draft.value = null;
+    wrong.value = false;
+  });
+
+  async function commit(): Promise<void> {
+    if (draft.value === null) return;
+    const text = draft.value;
+    wrong.value = false;
+    const region = await actions.selectText(text);
+    if (draft.value !== text && draft.value !== null) return;
+    if (region) draft.value = null;
+    else wrong.value = true;
+  }
+
+  return (
+    <label class="wl-field wl-region">
+      <span>Region</span>
+      <input
+        ref={box}
+        class="wl-num"
+        type="text"
+        aria-label="Region"
+        aria-invalid={wrong.value}
+        placeholder="whole tensor"
+        spellcheck={false}
+        autocomplete="off"
+        disabled={!open}
+        value={draft.value ?? selection?.region.text ?? ""}
+        title="Cells as Python indexes them: [3, :, 1:2]. Enter applies, empty is the whole tensor."
+        onInput={(event) => {
+          draft.value = event.currentTarget.value;
+        }}
+        onKeyDown={(event) => {
+          if (event.key === "Enter") {
+            event.preventDefault();
+            draft.value ??= event.currentTarget.value;
+            void commit();
+          } else if (event.key === "Escape" && draft.value !== null) {
+            draft.value = null;
+            wrong.value = false;
+          }
+        }}
+        // What was typed is what the next edit means, Enter or not; a refused text is not asked for twice.
+        onBlur={() => {
+          if (!wrong.value) void commit();
+        }}
+      />
+      {open && <span class="wl-cells wl-num">{cells(selection?.region.numel ?? numel(shape))}</span>}
+    </label>
+  );
+}
+
+function cells(many: number): string {
+  return `${count(many)} ${many === 1 ? "cell" : "cells"}`;
+}

@@ -1,0 +1,257 @@
+/** The parameter tree: foldable, filtered, and drawn only where it is in sight. */
+import { useComputed, useSignal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { GradientRow, TensorColumns } from "../kernel/protocol";
+import type { Page } from "../state/view";
+import { count, dims, plural } from "./format";
+import { KindSign, StatusSign, statusWords } from "./sign";
+import { treeMove, typeAhead } from "./tree-keys";
+import { buildTree, foldedAtFirst, matcher, type Node, type Row, visibleRows } from "./tree-model";
+import { rowsInSight, useSight } from "./use-window";
+
+const ROW = 24;
+const TYPE_PAUSE = 600;
+
+export function Tree({ store, actions, view }: Page) {
+  const filter = useSignal("");
+  const hello = store.hello.value;
+  const tensors = hello?.tensors;
+  const modules = hello?.modules;
+  const roots = useMemo(() => (tensors && modules ? buildTree(tensors, modules) : []), [tensors, modules]);
+  const folded = useSignal<ReadonlySet<string>>(new Set());
+  // What is folded while a filter is on is forgotten with it.
+  const foldedInFilter = useSignal<ReadonlySet<string>>(new Set());
+  const first = useRef(true);
+  if (first.current && roots.length > 0) {
+    first.current = false;
+    folded.value = foldedAtFirst(roots);
+  }
+  const match = useMemo(() => matcher(filter.value), [filter.value]);
+  const active = match ? foldedInFilter : folded;
+  const shown = useMemo(() => visibleRows(roots, active.value, match), [roots, active.value, match]);
+  const total = tensors?.name.length ?? 0;
+
+  return (
+    <nav class="wl-side wl-left" aria-label="Model">
+      <div class="wl-filter">
+        <input
+          type="search"
+          aria-label="Filter parameters"
+          placeholder="Filter parameters"
+          spellcheck={false}
+          autocomplete="off"
+          value={filter.value}
+          onInput={(event) => {
+            filter.value = event.currentTarget.value;
+            foldedInFilter.value = new Set();
+          }}
+        />
+        {match && (
+          <span class="wl-matches wl-num" aria-live="polite" title={`${count(shown.matches)} of ${plural(total, "tensor")}`}>
+            {count(shown.matches)}
+          </span>
+        )}
+      </div>
+      {hello && shown.rows.length === 0 && (
+        <p class="wl-hint">{match ? "No name has this in it. * stands for anything." : "No parameters or buffers."}</p>
+      )}
+      <Rows
+        page={{ store, actions, view }}
+        rows={shown.rows}
+        tensors={tensors}
+        setFolded={(change) => {
+          active.value = change(active.value);
+        }}
+      />
+    </nav>
+  );
+}
+
+interface RowsProps {
+  page: Page;
+  rows: Row[];
+  tensors: TensorColumns | undefined;
+  setFolded(change: (folded: ReadonlySet<string>) => ReadonlySet<string>): void;
+}
+
+function Rows({ page, rows, tensors, setFolded }: RowsProps) {
+  const { store, actions, view } = page;
+  const box = useRef<HTMLDivElement>(null);
+  const sight = useSight(box);
+  // By node, not by number: folding above it must not move it.
+  const active = useSignal<Node | null>(null);
+  const typed = useRef({ text: "", at: 0 });
+  const status = useComputed(() => new Map(store.gradients.value?.rows.map((row) => [row.name, row])));
+  const open = store.open.value?.name;
+  const position = rows.findIndex((row) => row.node === active.value);
+  const [start, end] = rowsInSight(sight, rows.length, ROW);
+
+  function reveal(at: number): void {
+    const element = box.current;
+    if (!element) return;
+    if (at * ROW < element.scrollTop) element.scrollTop = at * ROW;
+    const below = (at + 1) * ROW - element.clientHeight;
+    if (below > element.scrollTop) element.scrollTop = below;
+  }
+
+  // Opened from elsewhere (a cause's "Show", another view): bring it into sight, without taking the focus.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: folding or filtering must not scroll the tree.
+  useEffect(() => {
+    const at = rows.findIndex((row) => row.node.name === open && row.node.tensor >= 0);
+    if (at >= 0) reveal(at);
+  }, [open]);
+
+  function go(at: number): void {
+    active.value = rows[at]?.node ?? null;
+    reveal(at);
+  }
+
+  function fold(row: Row, on: boolean): void {
+    setFolded((folded) => {
+      const next = new Set(folded);
+      if (on) next.add(row.node.name);
+      else next.delete(row.node.name);
+      return next;
+    });
+  }
+
+  function activate(row: Row): void {
+    active.value = row.node;
+    if (row.node.tensor < 0) {
+      if (row.node.children.length > 0) fold(row, row.expanded);
+      return;
+    }
+    view.drawer.value = false;
+    void actions.openTensor(row.node.name);
+  }
+
+  function onKey(event: KeyboardEvent): void {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = treeMove(event.key, rows, position);
+    if (move) {
+      event.preventDefault();
+      if (move.do === "go") go(move.to);
+      else if (move.do === "activate") activate(move.row);
+      else if (move.do === "unfold-siblings") {
+        for (const row of rows) if (row.node.parent === move.row.node.parent) fold(row, false);
+      } else fold(move.row, move.do === "fold");
+      return;
+    }
+    if (event.key.length !== 1 || event.key === "?") return;
+    const now = Date.now();
+    typed.current = { text: now - typed.current.at < TYPE_PAUSE ? typed.current.text + event.key : event.key, at: now };
+    const at = typeAhead(typed.current.text, rows, position);
+    if (at >= 0) go(at);
+  }
+
+  return (
+    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: a tree names its active row this way.
+    <div
+      ref={box}
+      class="wl-tree"
+      data-wl="tree"
+      role="tree"
+      aria-label="Parameters"
+      tabIndex={0}
+      aria-activedescendant={position >= start && position < end ? `${view.id}-row-${position}` : undefined}
+      onKeyDown={onKey}
+      onFocus={() => {
+        if (position < 0 && rows.length > 0) {
+          const at = rows.findIndex((row) => row.node.name === open);
+          active.value = rows[Math.max(0, at)]?.node ?? null;
+        }
+      }}
+    >
+      <div class="wl-rows" role="presentation" style={{ height: `${rows.length * ROW}px` }}>
+        {rows.slice(start, end).map((row, offset) => (
+          <TreeRow
+            key={`${row.node.kind === "module" ? "m" : "t"} ${row.node.name}`}
+            id={`${view.id}-row-${start + offset}`}
+            row={row}
+            top={(start + offset) * ROW}
+            active={row.node === active.value}
+            open={row.node.tensor >= 0 && row.node.name === open}
+            gradient={row.node.tensor >= 0 ? status.value.get(row.node.name) : undefined}
+            tensors={tensors}
+            onPick={() => activate(row)}
+          />
+        ))}
+      </div>
+    </div>
+  );
+}
+
+interface RowProps {
+  id: string;
+  row: Row;
+  top: number;
+  active: boolean;
+  open: boolean;
+  gradient: GradientRow | undefined;
+  tensors: TensorColumns | undefined;
+  onPick(): void;
+}
+
+function TreeRow({ id, row, top, active, open, gradient, tensors, onPick }: RowProps) {
+  const { node } = row;
+  const isModule = node.kind === "module";
+  const words = describe(node, tensors, gradient);
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: keys go to the tree, which says which row is active.
+    <div
+      id={id}
+      role="treeitem"
+      class={`wl-row${isModule ? " wl-module" : ""}${active ? " wl-active" : ""}`}
+      style={{ top: `${top}px`, "--wl-depth": row.level - 1 }}
+      tabIndex={-1}
+      data-name={node.name}
+      data-kind={node.kind}
+      data-status={gradient?.status}
+      aria-label={words.join(", ")}
+      aria-level={row.level}
+      aria-setsize={row.setsize}
+      aria-posinset={row.posinset}
+      aria-expanded={node.children.length > 0 ? row.expanded : undefined}
+      aria-selected={open}
+      title={words.join("\n")}
+      onClick={onPick}
+    >
+      {isModule ? <Fold leaf={node.children.length === 0} open={row.expanded} /> : <Sign node={node} gradient={gradient} tensors={tensors} />}
+      <span class="wl-label">{node.label}</span>
+      {isModule ? (
+        <span class="wl-type">{node.type}</span>
+      ) : (
+        <span class="wl-marks wl-num">
+          {(tensors?.aliases[node.tensor]?.length ?? 0) > 0 && <span class="wl-tied">tied</span>}
+          {dims(tensors?.shape[node.tensor] ?? [])}
+        </span>
+      )}
+    </div>
+  );
+}
+
+function Fold({ leaf, open }: { leaf: boolean; open: boolean }) {
+  return (
+    <svg class={`wl-fold${open ? " wl-open" : ""}`} viewBox="0 0 12 12" aria-hidden="true">
+      {leaf ? <path d="M4 6h4" stroke="currentColor" /> : <path d="M4.5 3 8 6l-3.5 3z" fill="currentColor" />}
+    </svg>
+  );
+}
+
+function Sign({ node, gradient, tensors }: { node: Node; gradient: GradientRow | undefined; tensors: TensorColumns | undefined }) {
+  if (gradient) return <StatusSign status={gradient.status} />;
+  if (node.kind === "parameter" && tensors?.requires_grad[node.tensor] === false) return <StatusSign status="frozen" />;
+  return <KindSign kind={node.kind === "module" ? "parameter" : node.kind} />;
+}
+
+function describe(node: Node, tensors: TensorColumns | undefined, gradient: GradientRow | undefined): string[] {
+  if (node.kind === "module" || !tensors) return [node.type ? `${node.name}: ${node.type}` : node.name];
+  const at = node.tensor;
+  const words = [node.name, node.kind, dims(tensors.shape[at] ?? []), `${tensors.dtype[at]} on ${tensors.device[at]}`];
+  const aliases = tensors.aliases[at] ?? [];
+  if (gradient) words.push(statusWords(gradient.status));
+  else if (node.kind === "parameter" && !tensors.requires_grad[at]) words.push("frozen");
+  if (aliases.length > 0) words.push(`tied with ${aliases.join(", ")}`);
+  if (!tensors.editable[at] && tensors.reason[at]) words.push(tensors.reason[at]);
+  return words;
+}
