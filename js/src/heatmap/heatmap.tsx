@@ -1,0 +1,107 @@
+/** The picture part of the page: stage, colour bar and read-out. Fills the room that its flex parent gives it. */
+import { useComputed, useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import type { Actions } from "../state/actions";
+import type { Store } from "../state/store";
+import { colours, css, limitOf } from "./colormap";
+import { ColourBar } from "./colour-bar";
+import { listen } from "./input";
+import { indexText } from "./numbers";
+import { Picture, type TileCaches } from "./picture";
+
+export interface HeatmapProps {
+  store: Store;
+  actions: Actions;
+  /** Tiles that outlive this view; without it they go with the view. */
+  cache?: TileCaches;
+}
+
+export function HeatmapView({ store, actions, cache }: HeatmapProps) {
+  const stage = useRef<HTMLDivElement>(null);
+  const picture = useSignal<Picture | null>(null);
+
+  useEffect(() => {
+    const host = stage.current;
+    if (!host) return;
+    const made = new Picture(host, store, actions, cache ?? new Map());
+    const ended = new AbortController();
+    listen(made, ended.signal);
+    picture.value = made;
+    return () => {
+      ended.abort();
+      made.dispose();
+      picture.value = null;
+    };
+  }, [store, actions, cache]);
+
+  const open = store.open.value;
+  const of = colours(store.dark.value);
+  const summary = open?.summary ?? null;
+  return (
+    <div class="wl-picture">
+      <div class="wl-stage" style={{ background: css(of.background) }}>
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: arrows move a cell cursor */}
+        <div
+          ref={stage}
+          class={`wl-heatmap wl-tool-${store.tool.value}`}
+          data-wl="heatmap"
+          role="application"
+          tabIndex={0}
+        />
+        <ReadOut picture={picture.value} />
+        <Face store={store} picture={picture.value} />
+      </div>
+      <ColourBar
+        summary={summary}
+        limit={limitOf(store.range.value, summary)}
+        colours={of}
+        height={picture.value?.height.value ?? 0}
+      />
+    </div>
+  );
+}
+
+/** Its own component: it changes with every move of the mouse, and nothing around it does. */
+function ReadOut({ picture }: { picture: Picture | null }) {
+  const shown = picture?.shown.value;
+  const legend = picture?.legend.value ?? "";
+  return (
+    <div class="wl-foot">
+      <div class={shown?.text ? "wl-read" : "wl-read wl-read-empty"}>
+        <span data-wl="readout">{shown?.text ?? ""}</span>
+        {shown?.was && <span class="wl-read-more">{shown.was}</span>}
+        {shown?.bin && <span class="wl-read-more">{shown.bin}</span>}
+      </div>
+      {legend && <div class="wl-legend">{legend}</div>}
+    </div>
+  );
+}
+
+/** What stands in the stage when there is no picture. */
+function Face({ store, picture }: { store: Store; picture: Picture | null }) {
+  const text = useComputed(() => {
+    const open = store.open.value;
+    if (!open) return store.hello.value ? "Choose a parameter in the tree." : "";
+    if (!open.layout) return `Opening ${open.name} …`;
+    if (open.layout.shape.includes(0)) return `${open.name} ${indexText(open.layout.shape)} has no cells.`;
+    return "";
+  });
+  const error = picture?.error.value ?? "";
+  if (error) {
+    return (
+      <div class="wl-face" role="alert">
+        <p>{error}</p>
+        <button
+          type="button"
+          onClick={() => {
+            picture?.session?.loader.retry();
+            picture?.redraw();
+          }}
+        >
+          Try again
+        </button>
+      </div>
+    );
+  }
+  return text.value ? <div class="wl-face">{text.value}</div> : null;
+}

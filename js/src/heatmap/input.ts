@@ -1,0 +1,203 @@
+/** Mouse and keyboard of the picture. Keys that it handles stop here: the notebook would take them for its own. */
+import type { EditCall } from "../kernel/protocol";
+import { commandOf, moveCursor } from "./keyboard";
+import type { Cell } from "./layout";
+import type { Picture } from "./picture";
+import { regionOfRect } from "./regions";
+import { cancel, IDLE, move, paintedIndices, press, release, span } from "./tools";
+import { pan, reveal, visible } from "./viewport";
+
+/** What painting a value asks for: zeros are written as zeros (-0 is another number), all else as the text that was typed. */
+export function brushCall(text: string): EditCall {
+  const typed = text.trim();
+  const value = Number(typed);
+  if (typed !== "" && Object.is(value, 0)) return { edit: "zero_", args: {} };
+  return { edit: "fill_", args: { value: typed } };
+}
+
+/** Connects the events; everything ends with `signal`. */
+export function listen(picture: Picture, signal: AbortSignal): void {
+  const { host, store, actions } = picture;
+  const on = <K extends keyof HTMLElementEventMap>(
+    type: K,
+    handle: (event: HTMLElementEventMap[K]) => void,
+    passive?: boolean,
+  ) => host.addEventListener(type, handle, passive === undefined ? { signal } : { signal, passive });
+  let space: "up" | "down" | "dragged" = "up";
+  let pointer = -1;
+
+  const setCursorStyle = () => {
+    const grabbing = picture.gesture.kind === "pan";
+    const pans = store.tool.peek() === "pan" || space !== "up";
+    host.style.cursor = grabbing ? "grabbing" : pans ? "grab" : "";
+  };
+
+  const drop = () => {
+    picture.gesture = cancel();
+    if (pointer >= 0 && host.hasPointerCapture(pointer)) host.releasePointerCapture(pointer);
+    pointer = -1;
+    setCursorStyle();
+    picture.redraw();
+  };
+
+  on("pointerdown", (event) => {
+    if (event.button > 1 || picture.gesture.kind !== "idle") return;
+    const point = picture.pointAt(event.clientX, event.clientY);
+    const { session } = picture;
+    if (!point || !session) return;
+    host.focus({ preventScroll: true });
+    // Not the middle button's scrolling, nor a selection of the text around.
+    event.preventDefault();
+    const middle = event.button === 1 || space !== "up";
+    if (space === "down") space = "dragged";
+    picture.gesture = press(middle ? "pan" : store.tool.peek(), point, session.sheet, store.brush_size.peek());
+    if (picture.gesture.kind === "idle") return;
+    pointer = event.pointerId;
+    host.setPointerCapture(pointer);
+    if (point.target.kind === "cell" && picture.gesture.kind !== "pan") {
+      picture.cursor = point.target.cell;
+      picture.anchor = point.target.cell;
+    }
+    setCursorStyle();
+    picture.redraw();
+  });
+
+  on("pointermove", (event) => {
+    const { session } = picture;
+    const point = picture.pointAt(event.clientX, event.clientY);
+    picture.hover = point;
+    picture.follow = "pointer";
+    if (point && session && event.pointerId === pointer) {
+      // The browser merges moves; a brush wants each of them.
+      const path = picture.gesture.kind === "brush" ? (event.getCoalescedEvents?.() ?? []) : [];
+      for (const each of path.length > 0 ? path : [event]) {
+        const at = picture.pointAt(each.clientX, each.clientY) ?? point;
+        const next = move(picture.gesture, at, session.sheet, store.brush_size.peek());
+        picture.gesture = next.gesture;
+        if (next.dx !== 0 || next.dy !== 0) picture.setView((view) => pan(view, next.dx, next.dy));
+      }
+    }
+    setCursorStyle();
+    picture.redraw();
+  });
+
+  on("pointerup", (event) => {
+    const { session } = picture;
+    if (event.pointerId !== pointer || !session) return;
+    const commit = release(picture.gesture, session.sheet);
+    drop();
+    if (!commit) return;
+    if (commit.kind === "brush") {
+      const call = brushCall(store.brush_value.peek());
+      const cells = paintedIndices(session.sheet, commit.cells);
+      void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
+      return;
+    }
+    if (commit.kind === "select") picture.cursor = commit.cursor;
+    actions.selectAxes(commit.region);
+  });
+
+  on("pointercancel", drop);
+  on("lostpointercapture", () => {
+    if (picture.gesture.kind !== "idle") drop();
+  });
+  on("pointerleave", () => {
+    picture.hover = null;
+    picture.follow = "cursor";
+    picture.redraw();
+  });
+
+  on("dblclick", () => {
+    // Two quick dabs of the brush are two dabs.
+    if (store.tool.peek() !== "brush") picture.fit();
+  });
+
+  on(
+    "wheel",
+    (event) => {
+      // A notebook scrolls past the picture, unless the picture has the focus or Ctrl says that it is meant.
+      if (!picture.focused && !event.ctrlKey && !event.metaKey) return;
+      const point = picture.pointAt(event.clientX, event.clientY);
+      if (!point) return;
+      const lines = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
+      const factor = 2 ** Math.max(-1, Math.min(1, (-event.deltaY * lines) / 300));
+      // At either end of the scale the page scrolls on.
+      if (picture.zoom(factor, point.x, point.y) || event.ctrlKey) event.preventDefault();
+      picture.hover = picture.pointAt(event.clientX, event.clientY);
+    },
+    false,
+  );
+
+  const selectSpan = (from: Cell, to: Cell) => {
+    const { session } = picture;
+    const region = session && regionOfRect(session.sheet, span(from, to));
+    if (region) actions.selectAxes(region);
+  };
+
+  on("keydown", (event) => {
+    const { session } = picture;
+    const command = commandOf(event);
+    if (!command || !session || session.sheet.cells === 0) return;
+    if (command.kind === "cancel" && picture.gesture.kind === "idle" && !store.selection.peek()) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const cursor = picture.cursor ?? { row: 0, column: 0 };
+    switch (command.kind) {
+      case "move":
+      case "end":
+      case "page": {
+        const { view } = session;
+        const seen = view ? visible(view) : { row0: 0, row1: 1 };
+        const next = moveCursor(session.sheet, cursor, command, seen.row1 - seen.row0);
+        picture.cursor = next;
+        picture.follow = "cursor";
+        picture.setView((before) => reveal(before, next.row, next.column));
+        if (command.extend) {
+          picture.anchor ??= cursor;
+          selectSpan(picture.anchor, next);
+        } else picture.anchor = next;
+        break;
+      }
+      case "select":
+        // Space may begin a drag that pans: it selects when it comes up without one.
+        if (event.key === " ") space = space === "up" ? "down" : space;
+        else selectSpan(cursor, cursor);
+        setCursorStyle();
+        break;
+      case "cancel":
+        if (picture.gesture.kind !== "idle") drop();
+        else void actions.selectText("");
+        break;
+      case "zoom":
+        picture.zoom(command.factor);
+        break;
+      case "fit":
+        picture.fit();
+        break;
+    }
+    picture.redraw();
+  });
+
+  on("keyup", (event) => {
+    if (event.key !== " " || space === "up") return;
+    const cursor = picture.cursor;
+    if (space === "down" && cursor) selectSpan(cursor, cursor);
+    space = "up";
+    setCursorStyle();
+    event.preventDefault();
+  });
+
+  on("focus", () => {
+    picture.focused = true;
+    picture.cursor ??= { row: 0, column: 0 };
+    picture.redraw();
+  });
+  on("blur", () => {
+    picture.focused = false;
+    space = "up";
+    if (picture.gesture.kind !== "idle") drop();
+    picture.gesture = IDLE;
+    setCursorStyle();
+    picture.redraw();
+  });
+}

@@ -1,0 +1,243 @@
+/** Labels in the margins: which blocks, rows and columns get their number, where, and what a click on one selects. Pure. */
+import { type Axis, endOf, position } from "./axis";
+import { type AxisRange, type Sheet, sizes } from "./layout";
+import { type View, visible } from "./viewport";
+
+/** Advance of one character of the label font (10 px monospace). */
+export const CHARACTER = 6.05;
+
+export interface Label {
+  text: string;
+  /** Axis name before the first of a row of labels; drawn dim, ending where the label begins. */
+  prefix: string;
+  /** Anchor in area coordinates; rows are drawn to the left of 0, columns and facets above `y`. */
+  x: number;
+  y: number;
+  align: "left" | "center" | "right";
+  /** Where a click hits, in area coordinates. */
+  box: { x0: number; y0: number; x1: number; y1: number };
+  region: AxisRange[];
+  /** How far the box reaches: what the label names. */
+  kind: "row" | "column" | "facet";
+}
+
+interface Step {
+  axis: number;
+  /** Cells of one index of this axis. */
+  stride: number;
+  size: number;
+}
+
+/** Axes along one direction with more than one index, outermost first. */
+function steps(sheet: Sheet, axes: number[]): Step[] {
+  const radix = sizes(sheet.layout, axes);
+  let stride = radix.reduce((a, b) => a * b, 1);
+  const out: Step[] = [];
+  axes.forEach((axis, k) => {
+    const size = radix[k] ?? 1;
+    stride /= size;
+    if (size > 1) out.push({ axis, stride, size });
+  });
+  return out;
+}
+
+/** The outermost axis of which at least two indices are on screen; the innermost when there is none. */
+function chosen(candidates: Step[], from: number, to: number): number {
+  const at = candidates.findIndex((each) => Math.floor(from / each.stride) !== Math.floor((to - 1) / each.stride));
+  return at >= 0 ? at : candidates.length - 1;
+}
+
+/** 1, 2, 5, 10, 20, ...: the least that keeps labels apart. */
+function thin(pitch: number, need: number): number {
+  let every = 1;
+  for (let i = 0; every * pitch < need; i++) every *= i % 3 === 1 ? 2.5 : 2;
+  return every;
+}
+
+export const nameOf = (sheet: Sheet, axis: number): string => sheet.layout.labels[axis] ?? "";
+
+/** Room on the left that row labels need: the longest number, and the axis name where it is short. */
+export function marginFor(sheet: Sheet): number {
+  const candidates = steps(sheet, sheet.layout.rows);
+  if (candidates.length === 0) return sheet.layout.columns.length > 0 || sheet.facets > 1 ? 34 : 12;
+  let longest = 0;
+  for (const each of candidates) {
+    longest = Math.max(longest, nameOf(sheet, each.axis).length + 1 + String(each.size - 1).length);
+  }
+  return Math.max(34, Math.ceil(Math.min(longest, 14) * CHARACTER) + 14);
+}
+
+const full = (sheet: Sheet): AxisRange[] => sheet.layout.shape.map((n): AxisRange => [0, n, 1]);
+
+/** The region of step `level` at cell `at` of a block: outer axes fixed too, as far as `fixed` says they are. */
+function regionAt(sheet: Sheet, all: Step[], level: number, at: number, facet: number | null): AxisRange[] {
+  const ranges = full(sheet);
+  for (const step of all.slice(0, level + 1)) {
+    const digit = Math.floor(at / step.stride) % step.size;
+    ranges[step.axis] = [digit, digit + 1, 1];
+  }
+  if (facet !== null) fixFacet(sheet, ranges, facet);
+  return ranges;
+}
+
+function fixFacet(sheet: Sheet, ranges: AxisRange[], facet: number): void {
+  const { layout } = sheet;
+  for (const axis of [...layout.facets].reverse()) {
+    const n = layout.shape[axis] ?? 1;
+    ranges[axis] = [facet % n, (facet % n) + 1, 1];
+    facet = Math.floor(facet / n);
+  }
+}
+
+/** All cells of one facet: what a click on its frame or label selects. */
+export function facetRegion(sheet: Sheet, facet: number): AxisRange[] {
+  const ranges = full(sheet);
+  fixFacet(sheet, ranges, facet);
+  return ranges;
+}
+
+/** Without facets, the frame of a block belongs to the outermost axis of its direction. */
+export function blockRegion(sheet: Sheet, row: number, column: number, of: "rows" | "columns"): AxisRange[] {
+  return regionAt(sheet, steps(sheet, sheet.layout[of]), 0, of === "rows" ? row : column, null);
+}
+
+function rowLabels(sheet: Sheet, view: View): Label[] {
+  const all = steps(sheet, sheet.layout.rows);
+  if (all.length === 0) return [];
+  const seen = visible(view);
+  const axis = view.rows;
+  const block = sheet.block_rows;
+  const one_line = Math.floor(seen.row0 / block) === Math.floor((seen.row1 - 1) / block);
+  const level = one_line ? chosen(all, seen.row0 % block, ((seen.row1 - 1) % block) + 1) : 0;
+  const step = all[level] as Step;
+  // Above every line of facets the count begins anew, and a label says which facets only when all on screen are one.
+  const alone = sheet.facets > 1 && one_line && sheet.wrap === 1 ? Math.floor(seen.row0 / block) : null;
+  const every = thin(extentOf(axis, step.stride, seen.row0) * 1, 13);
+  const out: Label[] = [];
+  const name = nameOf(sheet, step.axis);
+  const first_line = Math.floor(seen.row0 / block);
+  const last_line = Math.floor((seen.row1 - 1) / block);
+  if ((last_line - first_line + 1) * (step.size / every) > 4000) return out;
+  for (let line = first_line; line <= last_line; line++) {
+    const low = Math.max(seen.row0, line * block);
+    const high = Math.min(seen.row1, (line + 1) * block);
+    const begin = line * block;
+    let k = Math.floor((low - begin) / step.stride);
+    k = Math.ceil(k / every) * every;
+    for (; begin + k * step.stride < high; k += every) {
+      const start = begin + k * step.stride;
+      const stop = start + step.stride;
+      const y0 = Math.max(0, view.y + position(axis, start));
+      const y1 = Math.min(view.area.height, view.y + endOf(axis, stop));
+      if (y1 <= y0) continue;
+      const y = (y0 + y1) / 2;
+      const last = out.at(-1);
+      if (last && y - last.y < 11.5) continue;
+      const index = k % step.size;
+      const half = Math.max((y1 - y0) / 2, 6);
+      out.push({
+        text: name ? `${name} ${index}` : String(index),
+        prefix: "",
+        x: -8,
+        y,
+        align: "right",
+        box: { x0: -200, y0: y - half, x1: 0, y1: y + half },
+        region: regionAt(sheet, all, level, start - begin, alone),
+        kind: "row",
+      });
+    }
+  }
+  return out;
+}
+
+/** Pixels from one block of `stride` cells to the next. */
+function extentOf(axis: Axis, stride: number, near: number): number {
+  const start = Math.floor(near / stride) * stride;
+  return position(axis, start + stride) - position(axis, start);
+}
+
+/** Labels along the top; with facets one row of labels above each line of facets that has room for it. */
+function topLabels(sheet: Sheet, view: View): Label[] {
+  const seen = visible(view);
+  const out: Label[] = [];
+  const axis = view.columns;
+  const facets = sheet.facets > 1;
+  const all = facets ? [] : steps(sheet, sheet.layout.columns);
+  if (!facets && all.length === 0) return out;
+  const level = facets ? 0 : chosen(all, seen.column0, seen.column1);
+  const step = all[level];
+  const stride = facets ? sheet.block_columns : (step as Step).stride;
+  const size = facets ? sheet.facets : (step as Step).size;
+  const axis_name = facets
+    ? sheet.layout.facets.map((each) => nameOf(sheet, each)).join(" ")
+    : nameOf(sheet, (step as Step).axis);
+  const pitch = extentOf(axis, stride, seen.column0);
+  const digits = String(size - 1).length + (facets ? (sheet.layout.facets.length - 1) * 2 : 0);
+  const every = thin(pitch, digits * CHARACTER + 10);
+  const lines = facets ? Math.floor((seen.row1 - 1) / sheet.block_rows) : 0;
+  const gap = view.rows.gaps.at(-1);
+  const roomy = facets && gap !== undefined && gap.every === sheet.block_rows && gap.px >= 14;
+  const left_most = view.x + position(axis, seen.column0);
+  for (let line = facets ? Math.floor(seen.row0 / sheet.block_rows) : 0; line <= lines; line++) {
+    const top = Math.max(0, view.y + position(view.rows, line * sheet.block_rows));
+    if (line * sheet.block_rows > seen.row0 && !roomy) break;
+    let first = true;
+    const begin = Math.ceil(Math.floor(seen.column0 / stride) / every) * every;
+    for (let k = begin; k * stride < seen.column1; k += every) {
+      const facet = line * sheet.wrap + k;
+      if (facets && (facet >= sheet.facets || k >= sheet.wrap)) break;
+      const x0 = view.x + position(axis, k * stride);
+      const x1 = view.x + endOf(axis, (k + 1) * stride);
+      const region = facets ? facetRegion(sheet, facet) : regionAt(sheet, all, level, k * stride, null);
+      const text = facets ? facetText(sheet, region) : String(k % size);
+      const width = text.length * CHARACTER;
+      // A block narrower than its label has it centred; a wide one at its left edge, like a heading.
+      const centred = x1 - x0 < width + 12;
+      const x = centred ? (Math.max(x0, 0) + x1) / 2 : Math.max(x0, 0) + 1;
+      if (x1 < 0 || x > view.area.width) continue;
+      out.push({
+        text,
+        prefix: first ? axis_name : "",
+        x,
+        y: top - 6,
+        align: centred ? "center" : "left",
+        box: {
+          x0: Math.min(Math.max(x0, 0), centred ? x - width / 2 : x0),
+          x1: Math.max(x1, centred ? x + width / 2 : x1),
+          y0: top - 20,
+          y1: top,
+        },
+        region,
+        kind: facets ? "facet" : "column",
+      });
+      first = false;
+    }
+    // The name stands in the margin, where nothing else is; with the first label scrolled off it stays.
+    if (first && out.length === 0) {
+      out.push({
+        text: "",
+        prefix: axis_name,
+        x: Math.max(0, left_most),
+        y: top - 6,
+        align: "left",
+        box: { x0: 0, x1: 0, y0: 0, y1: 0 },
+        region: full(sheet),
+        kind: "column",
+      });
+    }
+  }
+  return out;
+}
+
+function facetText(sheet: Sheet, region: AxisRange[]): string {
+  return sheet.layout.facets.map((axis) => String(region[axis]?.[0] ?? 0)).join(",");
+}
+
+export function labels(sheet: Sheet, view: View): Label[] {
+  if (sheet.cells === 0) return [];
+  return [...topLabels(sheet, view), ...rowLabels(sheet, view)];
+}
+
+export function labelAt(all: Label[], x: number, y: number): Label | null {
+  return all.find(({ box, text }) => text !== "" && x >= box.x0 && x < box.x1 && y >= box.y0 && y < box.y1) ?? null;
+}

@@ -1,0 +1,588 @@
+/**
+ * The picture of one tensor at a time: keeps view, tiles and renderer together and draws at most once a frame. The only
+ * file of this folder, beside input.ts, that touches the page.
+ */
+import { effect, signal } from "@preact/signals";
+import type { Actions } from "../state/actions";
+import type { OpenTensor, Store } from "../state/store";
+import { type Axis, cellAt, extent, pixelCells, position } from "./axis";
+import { createCanvas2d } from "./canvas2d";
+import { colours, css, entryOf, limitOf, type Rgb, rgb } from "./colormap";
+import { blockRegion, facetRegion, type Label, labelAt, labels, marginFor } from "./labels";
+import { type AxisRange, type Cell, cellOf, indexOf, isBlank, makeSheet, type Rect, type Sheet } from "./layout";
+import { Loader } from "./loader";
+import { indexText, short, shortest } from "./numbers";
+import { drawOverlay, type Margins, type Theme } from "./overlay";
+import { type Reading, Readout } from "./readout";
+import { rectsOfRegion, regionOfRect } from "./regions";
+import type { DrawTile, Renderer } from "./renderer";
+import { type CachedTile, shownPlane, TileCache } from "./tile-cache";
+import { footprint, type Gesture, IDLE, type Point, span, type Target } from "./tools";
+import {
+  fit,
+  levelOf,
+  resize,
+  standIns,
+  TILE,
+  tileRect,
+  type View,
+  visible,
+  type Wanted,
+  wantedTiles,
+  zoom,
+} from "./viewport";
+import { createWebgl } from "./webgl";
+
+/** Tiles of tensors shown before, by name, so that coming back shows them at once. */
+export type TileCaches = Map<string, TileCache>;
+
+export interface Shown {
+  /** "[3, 0, 1, 2] = -0.0412"; empty when nothing is pointed at. */
+  text: string;
+  was: string;
+  /** What the pixel stands for where levels are reduced. */
+  bin: string;
+}
+
+/** What is drawn for a cell, for tests: see `valueAt`. */
+export interface Drawn {
+  value: number;
+  color: Rgb;
+  x: number;
+  y: number;
+}
+
+const KEPT_CACHES = 4;
+const KEPT_BYTES = 8 * 2 ** 20;
+
+interface Session {
+  name: string;
+  key: string;
+  sheet: Sheet;
+  dtype: string;
+  cache: TileCache;
+  loader: Loader;
+  pointer: Readout;
+  cursor: Readout;
+  margins: Margins;
+  view: View | null;
+}
+
+export class Picture {
+  readonly shown = signal<Shown>({ text: "", was: "", bin: "" });
+  readonly legend = signal("");
+  readonly error = signal("");
+  /** Height of the stage, so that the colour bar can space its numbers. */
+  readonly height = signal(0);
+
+  session: Session | null = null;
+  gesture: Gesture = IDLE;
+  cursor: Cell | null = null;
+  anchor: Cell | null = null;
+  /** Under the mouse; null when it is elsewhere. */
+  hover: Point | null = null;
+  /** The read-out follows what moved last. */
+  follow: "pointer" | "cursor" = "cursor";
+  focused = false;
+
+  private renderer: Renderer;
+  private readonly overlay: HTMLCanvasElement;
+  private frame_request = 0;
+  private labels: Label[] = [];
+  private width = 0;
+  private stage_height = 0;
+  private painting: { cells: Set<number>; colour: string; sent: boolean } | null = null;
+  private readonly stop: (() => void)[] = [];
+
+  constructor(
+    readonly host: HTMLElement,
+    readonly store: Store,
+    readonly actions: Actions,
+    private readonly caches: TileCaches,
+  ) {
+    this.renderer = this.createRenderer();
+    this.overlay = host.ownerDocument.createElement("canvas");
+    this.overlay.className = "wl-overlay";
+    host.append(this.overlay);
+    const observer = new ResizeObserver(() => {
+      this.width = host.clientWidth;
+      this.stage_height = host.clientHeight;
+      this.height.value = this.stage_height;
+      this.redraw();
+    });
+    observer.observe(host);
+    this.stop.push(() => observer.disconnect());
+    this.stop.push(
+      actions.onChanged((changed, revision) => {
+        for (const [name, cache] of this.caches) {
+          if (changed === "everything") cache.mark("everything", revision);
+          else for (const [which, bounds] of changed) if (which === name) cache.mark(bounds, revision);
+        }
+        this.session?.loader.retry();
+        this.redraw();
+      }),
+    );
+    this.stop.push(
+      effect(() => {
+        this.open(store.open.value);
+        // Read so that a change of any of them draws again.
+        void [store.revision.value, store.reduction.value, store.range.value, store.dark.value, store.selection.value];
+        void [store.tool.value, store.brush_size.value, store.brush_value.value, store.hello.value];
+        this.redraw();
+      }),
+    );
+    Object.assign(host, { __wl_value: (...index: number[]) => this.valueAt(index) });
+  }
+
+  dispose(): void {
+    for (const each of this.stop) each();
+    cancelAnimationFrame(this.frame_request);
+    this.close();
+    this.renderer.dispose();
+    this.renderer.canvas.remove();
+    this.overlay.remove();
+  }
+
+  redraw(): void {
+    this.frame_request ||= requestAnimationFrame(() => {
+      this.frame_request = 0;
+      this.frame();
+    });
+  }
+
+  private createRenderer(software = false): Renderer {
+    const make = (): HTMLCanvasElement => {
+      const canvas = this.host.ownerDocument.createElement("canvas");
+      canvas.className = "wl-cells";
+      return canvas;
+    };
+    const lost = () => {
+      // Too many contexts on the page, or the driver went away: the other renderer draws the same picture.
+      this.renderer.canvas.remove();
+      this.renderer = this.createRenderer(true);
+      this.redraw();
+    };
+    const made = (software ? null : createWebgl(make(), lost)) ?? createCanvas2d(make());
+    this.host.prepend(made.canvas);
+    return made;
+  }
+
+  private open(open: OpenTensor | null): void {
+    const key = open?.layout ? `${open.name} ${JSON.stringify(open.layout)}` : "";
+    if (this.session?.key === key) return;
+    this.close();
+    if (!open?.layout) return;
+    const sheet = makeSheet(open.layout);
+    const { name } = open;
+    const old = this.caches.get(name);
+    const same = old !== undefined && JSON.stringify(old.sheet.layout) === JSON.stringify(open.layout);
+    const cache = same ? old : new TileCache(sheet);
+    cache.trim(64 * 2 ** 20);
+    this.caches.delete(name);
+    this.caches.set(name, cache);
+    for (const each of this.caches.keys()) {
+      if (this.caches.size <= KEPT_CACHES) break;
+      this.caches.delete(each);
+    }
+    const columns = this.store.hello.peek()?.tensors;
+    const redraw = () => this.redraw();
+    const read = (cells: number[][]) => this.actions.read(name, cells);
+    this.session = {
+      name,
+      key,
+      sheet,
+      dtype: columns?.dtype[columns.name.indexOf(name)] ?? "",
+      cache,
+      loader: new Loader(name, cache, this.actions.tiles, redraw),
+      pointer: new Readout(read, redraw),
+      cursor: new Readout(read, redraw),
+      margins: { left: marginFor(sheet), top: 26, right: 12, bottom: 40 },
+      view: null,
+    };
+    if (this.focused) this.cursor = { row: 0, column: 0 };
+  }
+
+  private close(): void {
+    const { session } = this;
+    if (!session) return;
+    session.loader.dispose();
+    session.pointer.dispose();
+    session.cursor.dispose();
+    session.cache.trim(KEPT_BYTES);
+    this.session = null;
+    this.gesture = IDLE;
+    this.cursor = null;
+    this.anchor = null;
+    this.hover = null;
+    this.painting = null;
+    this.error.value = "";
+  }
+
+  /** Changes the view, if that changes anything. */
+  setView(change: (view: View, sheet: Sheet, dpr: number) => View): boolean {
+    const { session } = this;
+    if (!session?.view) return false;
+    const before = session.view;
+    session.view = change(before, session.sheet, devicePixelRatio);
+    this.redraw();
+    const { x, y, rows, columns } = session.view;
+    return (
+      x !== before.x || y !== before.y || rows.scale !== before.rows.scale || columns.scale !== before.columns.scale
+    );
+  }
+
+  fit(): void {
+    this.setView((view, sheet, dpr) => fit(sheet, view.area, dpr));
+  }
+
+  zoom(factor: number, x?: number, y?: number): boolean {
+    return this.setView((view, sheet, dpr) => {
+      const at = this.cursorPosition(view);
+      return zoom(sheet, view, factor, x ?? at.x, y ?? at.y, dpr);
+    });
+  }
+
+  private cursorPosition(view: View): { x: number; y: number } {
+    const inside = (at: number, room: number) => Math.max(0, Math.min(room, at));
+    if (!this.cursor) return { x: view.area.width / 2, y: view.area.height / 2 };
+    return {
+      x: inside(view.x + position(view.columns, this.cursor.column + 0.5), view.area.width),
+      y: inside(view.y + position(view.rows, this.cursor.row + 0.5), view.area.height),
+    };
+  }
+
+  /** What lies at a position of the page. */
+  pointAt(client_x: number, client_y: number): Point | null {
+    const { session } = this;
+    const view = session?.view;
+    if (!session || !view || session.sheet.cells === 0) return null;
+    const box = this.host.getBoundingClientRect();
+    const x = client_x - box.left - this.host.clientLeft - session.margins.left;
+    const y = client_y - box.top - this.host.clientTop - session.margins.top;
+    const along = (axis: Axis, origin: number, at: number, room: number) => {
+      const found = cellAt(axis, Math.max(0, Math.min(room - 0.01, at)) - origin);
+      // In a gap `at` is where the next block begins; the frame belongs to the block before.
+      const cell = Math.max(0, Math.min(axis.cells - 1, Math.ceil(found.at) - 1, Math.floor(found.at)));
+      const inside = at >= 0 && at < room && at - origin < extent(axis);
+      return { cell: found.gap ? cell : Math.min(axis.cells - 1, Math.floor(found.at)), gap: found.gap, inside };
+    };
+    const row = along(view.rows, view.y, y, view.area.height);
+    const column = along(view.columns, view.x, x, view.area.width);
+    const nearest = { row: row.cell, column: column.cell };
+    return { x, y, nearest, target: this.targetAt(session.sheet, x, y, row, column) };
+  }
+
+  private targetAt(
+    sheet: Sheet,
+    x: number,
+    y: number,
+    row: { cell: number; gap: boolean; inside: boolean },
+    column: { cell: number; gap: boolean; inside: boolean },
+  ): Target {
+    const label = labelAt(this.labels, x, y);
+    if (label) return { kind: "region", region: label.region };
+    if (!row.inside || !column.inside || isBlank(sheet, row.cell, column.cell)) return { kind: "nothing" };
+    if (!row.gap && !column.gap) return { kind: "cell", cell: { row: row.cell, column: column.cell } };
+    if (sheet.facets > 1) {
+      const facet =
+        Math.floor(row.cell / sheet.block_rows) * sheet.wrap + Math.floor(column.cell / sheet.block_columns);
+      return { kind: "region", region: facetRegion(sheet, facet) };
+    }
+    return { kind: "region", region: blockRegion(sheet, row.cell, column.cell, row.gap ? "rows" : "columns") };
+  }
+
+  /** Painted cells stay on screen until the kernel's answer is. */
+  async commitBrush(cells: Set<number>, send: () => Promise<boolean>): Promise<void> {
+    const painting = { cells, colour: this.brushColour(), sent: false };
+    this.painting = painting;
+    this.redraw();
+    const done = await send().catch(() => false);
+    if (this.painting !== painting) return;
+    if (done) painting.sent = true;
+    else this.painting = null;
+    this.redraw();
+  }
+
+  private brushColour(): string {
+    const { store } = this;
+    const value = Number(store.brush_value.peek().trim() || "NaN");
+    const of = colours(store.dark.peek());
+    return css(rgb(of, entryOf(value, limitOf(store.range.peek(), store.open.peek()?.summary ?? null))));
+  }
+
+  private frame(): void {
+    const { session, store, host } = this;
+    const dpr = devicePixelRatio;
+    if (this.width === 0 || this.stage_height === 0) return;
+    if (!session) return this.blank();
+    const { sheet, margins, cache } = session;
+    const area = {
+      width: Math.max(1, this.width - margins.left - margins.right),
+      height: Math.max(1, this.stage_height - margins.top - margins.bottom),
+    };
+    if (!session.view) session.view = fit(sheet, area, dpr);
+    else if (session.view.area.width !== area.width || session.view.area.height !== area.height) {
+      session.view = resize(sheet, session.view, area, dpr);
+    }
+    const { view } = session;
+    const wanted = wantedTiles(sheet, view, dpr);
+    session.loader.need(wanted.keys, wanted.encoding);
+
+    const of = colours(store.dark.peek());
+    const limit = limitOf(store.range.peek(), store.open.peek()?.summary ?? null);
+    const width = Math.round(this.width * dpr);
+    const height = Math.round(this.stage_height * dpr);
+    this.renderer.draw({
+      width,
+      height,
+      rows: inside(pixelCells(view.rows, margins.top + view.y, dpr, height), margins.top, area.height, dpr),
+      columns: inside(pixelCells(view.columns, margins.left + view.x, dpr, width), margins.left, area.width, dpr),
+      blank: sheet.blank,
+      tiles: this.drawTiles(session, view, wanted, dpr),
+      colours: of,
+      limit,
+    });
+
+    const complete = wanted.keys.every((key) => cache.good(key, wanted.encoding));
+    this.error.value = session.loader.error ?? "";
+    if (this.painting?.sent && (complete || session.loader.error)) this.painting = null;
+    this.labels = labels(sheet, view);
+    this.drawOver(session, view, dpr);
+    this.legend.value = legendOf(wanted, sheet, store.reduction.peek());
+    this.read(session, wanted);
+    const painted = `${session.name}@${store.revision.peek()}`;
+    if (!complete) host.removeAttribute("data-painted");
+    else if (host.getAttribute("data-painted") !== painted) host.setAttribute("data-painted", painted);
+  }
+
+  private blank(): void {
+    const { host, store } = this;
+    const dpr = devicePixelRatio;
+    const width = Math.round(this.width * dpr);
+    const height = Math.round(this.stage_height * dpr);
+    const none = (n: number) => new Int32Array(n).fill(-1);
+    const of = colours(store.dark.peek());
+    const blank = { row: 0, column: 0 };
+    this.renderer.draw({
+      width,
+      height,
+      rows: none(height),
+      columns: none(width),
+      blank,
+      tiles: [],
+      colours: of,
+      limit: 1,
+    });
+    this.overlay.width = width;
+    this.overlay.height = height;
+    this.labels = [];
+    this.legend.value = "";
+    this.show({ text: "", was: "", bin: "" });
+    const open = store.open.peek();
+    host.setAttribute("aria-label", open ? `${open.name}, loading` : "No tensor is open");
+    host.removeAttribute("data-painted");
+  }
+
+  private drawTiles(session: Session, view: View, wanted: Wanted, dpr: number): DrawTile[] {
+    const { sheet, cache, margins } = session;
+    const reduction = this.store.reduction.peek();
+    const under: DrawTile[] = [];
+    const own: DrawTile[] = [];
+    const add = (to: DrawTile[], tile: CachedTile, clip: Rect) => {
+      const [row_level, column_level, row, column] = tile.key;
+      const x = (cell: number) => Math.round((margins.left + view.x + position(view.columns, cell)) * dpr);
+      const y = (cell: number) => Math.round((margins.top + view.y + position(view.rows, cell)) * dpr);
+      to.push({
+        plane: shownPlane(tile, reduction),
+        rows: tile.rows,
+        columns: tile.columns,
+        row_level,
+        column_level,
+        row: row * TILE,
+        column: column * TILE,
+        clip,
+        x0: x(clip.column0),
+        x1: x(clip.column1),
+        y0: y(clip.row0),
+        y1: y(clip.row1),
+      });
+    };
+    for (const key of wanted.keys) {
+      const tile = cache.get(key);
+      if (tile) add(own, tile, tileRect(sheet, key));
+      else {
+        const coarse = standIns(sheet, key).find((each) => cache.has(each));
+        const found = coarse && cache.get(coarse);
+        if (found) add(under, found, tileRect(sheet, key));
+      }
+    }
+    return [...under, ...own];
+  }
+
+  private drawOver(session: Session, view: View, dpr: number): void {
+    const { store, gesture, hover } = this;
+    const { sheet } = session;
+    const seen = visible(view);
+    const gap = { rows: 1 / (view.rows.scale * dpr), columns: 1 / (view.columns.scale * dpr) };
+    const rects = (ranges: AxisRange[] | null) => (ranges ? rectsOfRegion(sheet, ranges, seen, gap) : []);
+    const selection = store.selection.peek();
+    const dragged =
+      gesture.kind === "select" && gesture.dragged
+        ? regionOfRect(sheet, span(gesture.from, gesture.to))
+        : gesture.kind === "label"
+          ? gesture.region
+          : null;
+    const brush =
+      store.tool.peek() === "brush" && hover?.target.kind === "cell"
+        ? footprint(hover.nearest, store.brush_size.peek())
+        : null;
+    const painted = gesture.kind === "brush" ? { cells: gesture.cells, colour: this.brushColour() } : this.painting;
+    const bad: CachedTile[] = [];
+    if (levelOf(view.rows.scale, sheet.rows, dpr) + levelOf(view.columns.scale, sheet.columns, dpr) === 0) {
+      for (const key of wantedTiles(sheet, view, dpr).keys) {
+        const tile = session.cache.get(key);
+        if (tile && tile.bad > 0) bad.push(tile);
+      }
+    }
+    drawOverlay(this.overlay, {
+      width: this.width,
+      height: this.stage_height,
+      dpr,
+      margins: session.margins,
+      sheet,
+      view,
+      labels: this.labels,
+      colours: colours(store.dark.peek()),
+      theme: themeOf(this.host),
+      selected: dragged || gesture.kind === "brush" ? [] : rects(selection?.region.axes ?? null),
+      preview: rects(dragged),
+      cursor: this.focused ? this.cursor : null,
+      brush,
+      painted,
+      bad,
+    });
+  }
+
+  /** Index and value under the pointer, or at the cursor; the cursor's are also the name of the picture. */
+  private read(session: Session, wanted: Wanted): void {
+    const { sheet, name } = session;
+    const { layout } = sheet;
+    const cursor = this.reading(session, session.cursor, this.cursor);
+    const title = `${name} ${indexText(layout.shape)}`;
+    const at = cursor ? `, cursor ${line(cursor)}` : "";
+    const label = sheet.cells === 0 ? `${title}, no cells` : title + at;
+    if (this.host.getAttribute("aria-label") !== label) this.host.setAttribute("aria-label", label);
+    const pointed = this.hover?.target.kind === "cell" ? this.hover.target.cell : null;
+    // Without a new place to read, the question of the pointer is not asked either.
+    const use_pointer = this.follow === "pointer" && this.hover !== null;
+    const found = use_pointer ? this.reading(session, session.pointer, pointed) : this.focused ? cursor : null;
+    const cell = use_pointer ? pointed : this.cursor;
+    const bin = found && cell ? binText(session, wanted, cell) : "";
+    this.show({ text: found ? line(found) : "", was: found?.was ? `was ${found.was}` : "", bin });
+  }
+
+  private show(next: Shown): void {
+    const { text, was, bin } = this.shown.peek();
+    if (text !== next.text || was !== next.was || bin !== next.bin) this.shown.value = next;
+  }
+
+  private reading(session: Session, readout: Readout, cell: Cell | null): Reading | null {
+    const index = cell && indexOf(session.sheet, cell.row, cell.column);
+    const value = cell ? exactValue(session, cell) : null;
+    const exact = this.store.open.peek()?.exact_text ?? false;
+    const text = value !== null && exact ? shortest(value, session.dtype) : null;
+    return readout.at(index, this.store.revision.peek(), text);
+  }
+
+  /**
+   * What is drawn for a tensor index: the value of its bin, the colour of the pixel at the cell's middle as the renderer
+   * drew it, and that place in client coordinates. null when the cell is not on screen or its tile has not come.
+   */
+  private valueAt(index: number[]): Drawn | null {
+    const { session } = this;
+    const view = session?.view;
+    if (!session || !view || index.length !== session.sheet.layout.shape.length || session.sheet.cells === 0)
+      return null;
+    const { row, column } = cellOf(session.sheet, index);
+    const x = view.x + position(view.columns, column) + Math.max(0.25, view.columns.scale / 2 - 0.5);
+    const y = view.y + position(view.rows, row) + Math.max(0.25, view.rows.scale / 2 - 0.5);
+    if (x < 0 || y < 0 || x >= view.area.width || y >= view.area.height) return null;
+    const dpr = devicePixelRatio;
+    const wanted = wantedTiles(session.sheet, view, dpr);
+    const tile = session.cache.get(keyAt(wanted, row, column));
+    if (!tile) return null;
+    const value = shownPlane(tile, this.store.reduction.peek())[binOf(tile, row, column)] ?? Number.NaN;
+    const left = session.margins.left + x;
+    const top = session.margins.top + y;
+    const box = this.host.getBoundingClientRect();
+    return {
+      value,
+      color: this.renderer.readPixel(Math.floor(left * dpr), Math.floor(top * dpr)),
+      x: box.left + this.host.clientLeft + left,
+      y: box.top + this.host.clientTop + top,
+    };
+  }
+}
+
+/** No cells in the margins, where the sheet is panned under the labels. */
+function inside(cells: Int32Array, start: number, length: number, dpr: number): Int32Array {
+  cells.fill(-1, 0, Math.round(start * dpr));
+  cells.fill(-1, Math.round((start + length) * dpr));
+  return cells;
+}
+
+const line = ({ index, text }: Reading): string => `${indexText(index)} = ${text ?? "…"}`;
+
+function themeOf(host: HTMLElement): Theme {
+  const style = getComputedStyle(host);
+  const of = (name: string, otherwise: string) => style.getPropertyValue(name).trim() || otherwise;
+  return {
+    text: of("--wl-text", "#1f2430"),
+    dim: of("--wl-dim", "#6b7280"),
+    accent: of("--wl-accent", "#1a6fd4"),
+    background: of("--wl-bg", "#fff"),
+    mono: of("--wl-mono", "ui-monospace, monospace"),
+  };
+}
+
+const keyAt = ({ row_level, column_level }: Wanted, row: number, column: number): [number, number, number, number] => [
+  row_level,
+  column_level,
+  Math.floor(row / (TILE * 2 ** row_level)),
+  Math.floor(column / (TILE * 2 ** column_level)),
+];
+
+function binOf(tile: CachedTile, row: number, column: number): number {
+  const [row_level, column_level, r, c] = tile.key;
+  return (
+    (Math.floor(row / 2 ** row_level) - r * TILE) * tile.columns + Math.floor(column / 2 ** column_level) - c * TILE
+  );
+}
+
+/** The value of a cell, where a fresh float32 tile holds it. */
+function exactValue({ cache }: Session, { row, column }: Cell): number | null {
+  const tile = cache.get([0, 0, Math.floor(row / TILE), Math.floor(column / TILE)]);
+  if (!tile || tile.stale || tile.encoding !== "f32") return null;
+  return tile.planes[0]?.[binOf(tile, row, column)] ?? null;
+}
+
+function binText({ cache, sheet }: Session, wanted: Wanted, { row, column }: Cell): string {
+  const height = 2 ** wanted.row_level;
+  const width = 2 ** wanted.column_level;
+  if (height * width === 1) return "";
+  const tile = cache.get(keyAt(wanted, row, column));
+  const at = tile ? binOf(tile, row, column) : 0;
+  const low = tile?.planes[1]?.[at];
+  const high = tile?.planes[2]?.[at];
+  if (!tile || tile.stale || low === undefined || high === undefined) return "";
+  const rows = Math.min(height, sheet.rows - Math.floor(row / height) * height);
+  const columns = Math.min(width, sheet.columns - Math.floor(column / width) * width);
+  return rows * columns > 1 ? `1 of ${rows * columns} cells, ${short(low)} … ${short(high)}` : "";
+}
+
+function legendOf({ row_level, column_level }: Wanted, sheet: Sheet, reduction: "mean" | "extreme"): string {
+  const rows = Math.min(2 ** row_level, sheet.rows);
+  const columns = Math.min(2 ** column_level, sheet.columns);
+  if (rows * columns <= 1) return "";
+  return `each pixel: ${rows} × ${columns} cells, ${reduction === "mean" ? "mean" : "largest |w|"}`;
+}
