@@ -1,8 +1,8 @@
 """How long, and how many bytes, until a large tensor is drawn?
 
 From `open` to the last visible tile of a 4096 x 4096 float32 matrix on a stage of 700 x 400 pixels, in the kernel,
-through the same `Session.handle` that the page talks to. Beside it: one pass of `torch.linalg.vector_norm` (a floor for anything
-that looks at every cell), and what two other libraries do with the same tensor in the same process.
+through the same `Session.handle` that the page talks to. Beside it: one pass of `torch.linalg.vector_norm` (a floor for
+anything that looks at every cell), and what two other libraries do with the same tensor in the same process.
 
     python benchmarks/first_paint.py [--write] [--size 4096] [--repeat 5]
 

@@ -85,6 +85,27 @@ class LiveNotebook:
         )
         assert not errors, "\n".join(errors)
 
+    def run_cell(self, index: int) -> None:
+        """Run one cell to its end."""
+        self.page.evaluate(
+            """index => {
+                window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+                return window.jupyterapp.commands.execute('notebook:run-cell').then(() => null);
+            }""",
+            index,
+        )
+
+    def start_all(self) -> None:
+        """Run all cells, and do not wait for their end."""
+        self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def is_busy(self) -> bool:
+        """Whether a cell runs."""
+        status: str = self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+        )
+        return status == "busy"
+
     def start_cell(self, index: int) -> None:
         """Run one cell, and do not wait for its end."""
         self.page.evaluate(
@@ -198,14 +219,29 @@ class Widget:
             self.root.get_by_role("textbox", name=label.replace("_", " "), exact=True).fill(text)
         self.button("Apply").click()
 
-    def point_at(self, index: Sequence[int], step: int = 6) -> tuple[float, float]:
-        """Where on the page a cell is drawn: moves the pointer until the read-out names that cell."""
-        box = self.heatmap.bounding_box()
-        assert box is not None
-        wanted = f"[{', '.join(map(str, index))}]"
-        for y in range(int(box["y"]) + 2, int(box["y"] + box["height"]), step):
-            for x in range(int(box["x"]) + 2, int(box["x"] + box["width"]), step):
-                self.page.mouse.move(x, y)
-                if (self.readout.text_content() or "").strip().startswith(wanted):
-                    return x, y
-        raise AssertionError(f"no point of the heatmap reads {wanted}")
+    def _drawn(self, name: str, index: Sequence[int]) -> dict[str, Any]:
+        self.painted(name)
+        drawn: dict[str, Any] | None = self.heatmap.evaluate(
+            "(stage, index) => stage.__wl_value(...index)", list(index)
+        )
+        assert drawn is not None, f"{name}{list(index)} is not on screen"
+        return drawn
+
+    def drawn_value(self, name: str, index: Sequence[int]) -> float:
+        """The number that the picture draws for a cell, by the heatmap's hook for tests."""
+        return float(self._drawn(name, index)["value"])
+
+    def drawn_colour(self, name: str, index: Sequence[int]) -> list[int]:
+        """Red, green and blue of a cell, read back from the canvas."""
+        return list(self._drawn(name, index)["color"])[:3]
+
+    def point_of(self, name: str, index: Sequence[int]) -> tuple[float, float]:
+        """Where on the page a cell is drawn."""
+        drawn = self._drawn(name, index)
+        return drawn["x"], drawn["y"]
+
+    def label_of_filter(self, name: str, number: int) -> tuple[float, float]:
+        """Where on the page the label of a filter of a convolution stands: over its first cell."""
+        x, y = self.point_of(name, (number, 0, 0, 0))
+        _, below = self.point_of(name, (number, 0, 1, 0))
+        return x, y - (below - y) / 2 - 8

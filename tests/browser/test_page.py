@@ -35,6 +35,16 @@ def test_the_drawn_values_are_the_tensors(notebook: LiveNotebook) -> None:
         assert np.float32(read[1]) == wanted[index]
 
 
+def test_negative_cells_are_blue_and_positive_ones_red(notebook: LiveNotebook) -> None:
+    notebook.kernel("lab['fc.weight'].copy_(torch.linspace(-1, 1, 40).view(5, 8))")
+    widget = notebook.widget()
+    widget.open("fc.weight")
+    red, _, blue = widget.drawn_colour("fc.weight", (0, 0))
+    assert blue > red + 50
+    red, _, blue = widget.drawn_colour("fc.weight", (4, 7))
+    assert red > blue + 50
+
+
 def test_nan_and_inf_are_marked(notebook: LiveNotebook) -> None:
     notebook.kernel("with torch.no_grad(): model.fc.weight[0, 0] = float('nan'); model.fc.weight[0, 1] = float('inf')")
     widget = notebook.widget()
