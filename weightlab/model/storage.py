@@ -47,6 +47,17 @@ def why_not_editable(tensor: Tensor) -> str:
     return ""
 
 
+def why_not_readable(tensor: Tensor) -> str:
+    """Why the values of this tensor cannot be looked at; empty where they can."""
+    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        return "it is not initialised yet, so it has no values. Run one forward pass, then refresh."
+    if tensor.is_meta or type(tensor).__name__ == "FakeTensor":
+        return "it is on the meta device: its values are not there. Load the model on a real device to see them."
+    if tensor.layout is not torch.strided or tensor.is_quantized or is_traceable_wrapper_subclass(tensor):
+        return f"its values cannot be drawn ({why_not_editable(tensor).split('.')[0]})."
+    return ""
+
+
 def _cells_overlap(tensor: Tensor) -> bool:
     extent = 0
     for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):

@@ -1,0 +1,38 @@
+"""WeightLab: a microscope and a scalpel for PyTorch models inside Jupyter.
+
+    see    lab["conv1.weight"].summary(), .plot(), and the widget
+    edit   lab["conv1.weight"][3].zero_(), lab.undo(), lab.redo()
+    check  lab.check_gradients()
+"""
+
+from weightlab.check.causes import Cause
+from weightlab.check.gradients import GradientReport
+from weightlab.edit.journal import Entry
+from weightlab.edit.operations import Edit
+from weightlab.errors import BadMessage, EditRefused, ProbeFailed, UndoConflict, UnknownName, WeightLabError
+from weightlab.lab import Lab
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree, TensorInfo
+from weightlab.see.summary import Summary
+from weightlab.weight import WeightRef
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadMessage",
+    "Cause",
+    "Edit",
+    "EditRefused",
+    "Entry",
+    "GradientReport",
+    "Lab",
+    "ParameterTree",
+    "ProbeFailed",
+    "Region",
+    "Summary",
+    "TensorInfo",
+    "UndoConflict",
+    "UnknownName",
+    "WeightLabError",
+    "WeightRef",
+]

@@ -1,0 +1,188 @@
+"""What the page is told about a Lab, as the JSON of docs/protocol.md."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weightlab.check.causes import Cause
+from weightlab.check.gradients import GradientReport
+from weightlab.edit.journal import Entry
+from weightlab.lab import Lab
+from weightlab.see.layout import Layout
+from weightlab.see.numbers import texts
+from weightlab.see.summary import summarize
+
+_EXACT_IN_FLOAT32 = (
+    torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
+    torch.float8_e5m2fnuz, torch.int8, torch.uint8, torch.int16, torch.uint16, torch.bool,
+)  # fmt: skip
+
+Json = dict[str, Any]
+
+
+def model(lab: Lab) -> Json:
+    """`model`, `tensors` and `modules` of a hello."""
+    infos = list(lab.tree)
+    return {
+        "model": {
+            "title": type(lab.model).__name__,
+            "parameters": sum(info.numel for info in infos if info.kind == "parameter"),
+            "tensors": len(infos),
+            "devices": list(dict.fromkeys(str(info.device) for info in infos)),
+            "dtypes": list(dict.fromkeys(_name(info.dtype) for info in infos)),
+            "training": lab.model.training,
+            "batch": not lab.probe.synthetic,
+        },
+        "tensors": {
+            "name": [info.name for info in infos],
+            "kind": [info.kind for info in infos],
+            "shape": [list(info.shape) for info in infos],
+            "dtype": [_name(info.dtype) for info in infos],
+            "device": [str(info.device) for info in infos],
+            "requires_grad": [info.requires_grad for info in infos],
+            "aliases": [list(info.aliases) for info in infos],
+            "editable": [info.editable for info in infos],
+            "reason": [info.reason for info in infos],
+        },
+        "modules": {
+            "name": list(lab.tree.modules),
+            "type": [type(module).__name__ for module in lab.tree.modules.values()],
+        },
+    }
+
+
+def state(lab: Lab) -> Json:
+    """What changes while one works."""
+    return {
+        "auto_check": lab.auto_check,
+        "history": {"entries": [entry(e) for e in lab.journal.entries], "position": lab.journal.position},
+        "gradients": gradients(lab),
+        "undo_bytes": lab.journal.nbytes,
+        "undo_limit": lab.journal.undo_bytes,
+    }
+
+
+def entry(entry: Entry) -> Json:
+    """One undo step."""
+    return {
+        "id": entry.id,
+        "text": entry.text,
+        "code": entry.code,
+        "cells": entry.cells,
+        "names": list(entry.names),
+        "rounded": entry.rounded,
+        "requested": texts(entry.requested),
+        "stored": texts(entry.stored),
+        "changed": [[name, [list(pair) for pair in region.bounds]] for name, region in entry.changed],
+        "notes": list(entry.notes),
+    }
+
+
+def gradients(lab: Lab) -> Json | None:
+    """The last report beside the one before, or why there is none."""
+    error = lab.report_error
+    report, before = lab.report, lab.report_before
+    if report is None and error is None:
+        return None
+    told = None if error is None else {"kind": type(error).__name__, "message": str(error)}
+    if report is None or error is not None:
+        return {
+            "loss": None, "loss_text": "", "loss_before": None, "synthetic": None, "rows": [], "causes": [],
+            "revision": lab.revision, "error": told,
+        }  # fmt: skip
+    return {
+        "loss": number(report.loss),
+        "loss_text": f"{report.loss:.4g}",
+        "loss_before": None if before is None else number(before.loss),
+        "synthetic": report.note or "made-up input" if report.synthetic else None,
+        "rows": _rows(report, before),
+        "causes": [_cause(cause) for cause in report.causes],
+        "revision": lab.revision,
+        "error": None,
+    }
+
+
+def _rows(report: GradientReport, before: GradientReport | None) -> list[Json]:
+    earlier = {} if before is None else {row.name: row for row in before.rows}
+    rows = []
+    for row in report.rows:
+        old = earlier.get(row.name)
+        ratio = None
+        if old is not None and row.norm is not None and old.norm:
+            ratio = number(row.norm / old.norm)
+        rows.append(
+            {
+                "name": row.name,
+                "status": row.status,
+                "norm": None if row.norm is None else number(row.norm),
+                "ratio": ratio,
+                "was": old.status if old is not None and old.status != row.status else None,
+                "zero_units": row.zero_units,
+                "units": row.units,
+            }
+        )
+    return rows
+
+
+def _cause(cause: Cause) -> Json:
+    return {
+        "kind": cause.kind,
+        "at": cause.at,
+        "affects": list(cause.affects),
+        "severity": cause.severity,
+        "title": cause.title,
+        "text": cause.text,
+        "evidence": list(cause.evidence),
+        "name": cause.name,
+        "region": cause.region,
+    }
+
+
+def layout(layout: Layout) -> Json:
+    """Axes of a picture."""
+    return {
+        "rows": list(layout.rows),
+        "columns": list(layout.columns),
+        "facets": list(layout.facets),
+        "wrap": layout.wrap,
+        "labels": list(layout.labels),
+        "shape": list(layout.shape),
+    }
+
+
+def summary(tensor: Tensor, *, exact: bool) -> Json:
+    """Statistics, with null where there is no finite number."""
+    made = summarize(tensor, exact=exact)
+    return {
+        "count": made.count,
+        "nan": made.nan,
+        "inf": made.inf,
+        "zero": made.zero,
+        **{key: number(getattr(made, key)) for key in ("min", "max", "mean", "std", "l2")},
+        "quantiles": [[q, number(value)] for q, value in made.quantiles],
+        "histogram": {
+            "low": number(made.histogram.low),
+            "high": number(made.histogram.high),
+            "counts": list(made.histogram.counts),
+        },
+        "exact": made.exact,
+        "sampled": made.sampled,
+    }
+
+
+def exact_text(dtype: torch.dtype) -> bool:
+    """Whether float32 holds every cell of this dtype exactly."""
+    return dtype in _EXACT_IN_FLOAT32
+
+
+def number(value: float) -> float | None:
+    """Strict JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,104 @@
+"""The anywidget class: transport only. What messages mean is protocol.py's business."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import time
+from typing import Any
+
+import anywidget
+import traitlets
+
+from weightlab.errors import WeightLabError
+from weightlab.jupyter import describe
+from weightlab.jupyter.kernel import answer_from_any_thread
+from weightlab.jupyter.protocol import VERSION, Session
+from weightlab.lab import Lab
+from weightlab.model.region import Region
+
+_STATIC = pathlib.Path(__file__).parent / "static"
+_PUSH_SECONDS = 0.1  # rule T5: at most ten pushes a second
+
+
+def widget_of(lab: Lab) -> LabWidget:
+    """The one widget of a Lab; showing it again makes another view of it."""
+    if not isinstance(lab.page, LabWidget) or lab.page.comm is None:
+        lab.page = LabWidget(lab)
+    return lab.page
+
+
+class LabWidget(anywidget.AnyWidget):
+    """The page of one Lab.
+
+    Attributes:
+        selected: dotted name of the tensor in the picture; set it to open another.
+        region: index text of the selection, such as "[3, :, 1:2]"; empty for none.
+        revision: counts the changes of the model; link it with other widgets to follow.
+    """
+
+    _esm = _STATIC / "widget.js"
+    _css = _STATIC / "widget.css"
+    selected = traitlets.Unicode("").tag(sync=True)
+    region = traitlets.Unicode("").tag(sync=True)
+    revision = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, lab: Lab) -> None:
+        if not (_STATIC / "widget.js").exists():
+            raise WeightLabError("the page is not built. Run `make build`, or install the wheel.")
+        if lab.auto_check_default:
+            lab.auto_check = True
+        super().__init__(revision=lab.revision)
+        self._lab = lab
+        self._session = Session(lab)
+        self._answering = threading.local()
+        self._pending: list[tuple[str, Region]] = []
+        self._timer: threading.Timer | None = None
+        self._guard = threading.Lock()
+        self._pushed = 0.0
+        answer_from_any_thread(self.comm)
+        self.on_msg(self._receive)
+        self._unsubscribe = lab.on_change(self._follow)
+
+    def close(self) -> None:
+        """Close all views and stop following the Lab; showing the Lab again makes a new widget."""
+        self._unsubscribe()
+        super().close()
+
+    def _receive(self, widget: Any, content: Any, buffers: Any) -> None:
+        self._answering.now = True
+        try:
+            reply, made = self._session.handle(content, buffers or [])
+        finally:
+            self._answering.now = False
+        self.send(reply, made)
+        self.revision = reply["revision"]
+
+    def _follow(self, changed: list[tuple[str, Region]]) -> None:
+        """Tell the page what somebody else changed: a notebook cell, another thread. Its own requests it knows."""
+        if getattr(self._answering, "now", False):
+            return
+        with self._guard:
+            self._pending += changed
+            if self._timer is not None:
+                return
+            wait = self._pushed + _PUSH_SECONDS - time.monotonic()
+            if wait > 0:
+                self._timer = threading.Timer(wait, self._push)
+                self._timer.daemon = True
+                self._timer.start()
+                return
+        self._push()
+
+    def _push(self) -> None:
+        with self._guard:
+            changed, self._pending = self._pending, []
+            self._timer, self._pushed = None, time.monotonic()
+        with self._lab.lock:
+            state, revision = describe.state(self._lab), self._lab.revision
+        told = [[name, [list(pair) for pair in region.bounds]] for name, region in changed[:1000]]
+        self.send({"v": VERSION, "push": "changed", "revision": revision, "changed": told, "state": state})
+        self.revision = revision
+
+    def __repr__(self) -> str:
+        return f"LabWidget({type(self._lab.model).__name__})"

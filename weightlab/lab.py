@@ -1,0 +1,276 @@
+"""`Lab`: the front door. One model, its journal, its caches, one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from weightlab.check.gradients import GradientReport, check_gradients
+from weightlab.check.probe import Probe
+from weightlab.edit.journal import Entry, Journal
+from weightlab.edit.operations import Edit
+from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+from weightlab.see.layout import layout_of
+from weightlab.see.tiles import Pyramid
+from weightlab.weight import WeightRef
+
+if TYPE_CHECKING:
+    from weightlab.jupyter.widget import LabWidget
+
+Changed = list[tuple[str, Region]]
+
+
+class Lab:
+    """A microscope and a scalpel for one model.
+
+    Args:
+        model: any `nn.Module`; it stays the user's own, and is changed in place only.
+        batch: `(inputs, targets)`, or a mapping passed as keywords to a model whose output has `.loss`.
+        loss: `loss(output, target)` returns a scalar.
+        optimizer: the one that trains the model, so that edits can tell what it keeps for the cells.
+        probe: `probe(model)` returns the loss, instead of batch and loss.
+        auto_check: run the gradient check after each entry; by default only once a page shows the Lab.
+        undo_bytes: memory for undo; past it the oldest entries move to a temporary file.
+
+    Raises:
+        WeightLabError: an argument of a wrong type.
+
+    Example:
+        >>> lab = Lab(nn.Linear(3, 2))
+        >>> _ = lab["weight"][0].zero_()
+        >>> lab["weight"].value[0].tolist()
+        [0.0, 0.0, 0.0]
+        >>> print(lab.undo())
+        1  Zero weight[0]  (3 cells)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        batch: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        probe: Callable[[nn.Module], Tensor] | None = None,
+        auto_check: bool | None = None,
+        undo_bytes: int = 2**30,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise WeightLabError(f"Lab: model must be a torch.nn.Module, got {type(model).__name__}. Give Lab(model).")
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise WeightLabError(f"Lab: optimizer must be a torch optimizer, got {type(optimizer).__name__}.")
+        if not isinstance(undo_bytes, int) or undo_bytes < 0:
+            raise WeightLabError(f"Lab: undo_bytes must be a number of bytes, got {undo_bytes!r}.")
+        self.model = model
+        self.optimizer = optimizer
+        self.auto_check_default = auto_check is None
+        self._auto_check = bool(auto_check)
+        self.lock = threading.RLock()
+        self.tree = ParameterTree(model)
+        self.probe = Probe(model, batch=batch, loss=loss, probe=probe)
+        self.journal = Journal(self.tree, undo_bytes)
+        self.report: GradientReport | None = None
+        self.report_before: GradientReport | None = None
+        self.report_error: WeightLabError | None = None
+        self.revision = 0
+        self.page: object = None  # the widget, once the Lab was shown; kept here so that there is one
+        self._pyramids: dict[str, Pyramid] = {}
+        self._callbacks: list[Callable[[Changed], None]] = []
+        self._stroke_depth = 0
+
+    def __getitem__(self, name: str) -> WeightRef:
+        """A handle on the tensor of this dotted name.
+
+        Raises:
+            UnknownName: there is none; the message has the closest name.
+        """
+        info = self.tree[name]
+        return WeightRef(self, info, Region.whole(info.shape))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """`lab["fc.bias"] = values` copies into the whole tensor; `lab["fc.bias"] += 1` has done its work already."""
+        if not isinstance(value, WeightRef) or value._lab is not self or value.info.name != self.tree[name].name:
+            self[name].copy_(value)
+
+    def apply(self, edits: Edit | Sequence[Edit], text: str = "", *, check: bool = True) -> Entry | None:
+        """Apply edits as one undo entry: the one road for every change.
+
+        Args:
+            edits: one, or several that succeed or fail together.
+            text: words for the entry; by default those of a single edit.
+            check: False leaves the gradient check of `auto_check` to the caller.
+
+        Returns:
+            The entry; None when no byte changed, or inside a stroke.
+
+        Raises:
+            UnknownName, EditRefused: no byte was changed.
+        """
+        if isinstance(edits, Edit):
+            with self.lock:
+                entry = self.journal.apply(edits)
+                inside = self._stroke_depth > 0
+            if entry is not None and not inside:
+                self._changed(entry, check)
+            return entry
+        with self.stroke(text or f"{len(edits)} edits", check=check) as made:
+            for edit in edits:
+                self.journal.apply(edit)
+        return made[0] if made else None
+
+    @contextmanager
+    def stroke(self, text: str, *, check: bool = True) -> Iterator[list[Entry]]:
+        """Several edits as one entry: `with lab.stroke("prune small"): ...`. An exception inside undoes them all."""
+        if not isinstance(text, str):
+            raise EditRefused(f"stroke: the text must be a str, got {type(text).__name__}. For example stroke('prune small').")
+        with self.lock:
+            self._stroke_depth += 1
+            try:
+                with self.journal.stroke(text) as made:
+                    yield made
+            finally:
+                self._stroke_depth -= 1
+        if made:
+            self._changed(made[0], check)
+
+    def undo(self, force: bool = False, *, check: bool = True) -> Entry | None:
+        """Take the last entry back, byte for byte; None when there is none.
+
+        Raises:
+            UndoConflict: other code changed those cells since. `force=True` restores the old bytes all the same.
+        """
+        with self.lock:
+            entry = self.journal.undo(force)
+        if entry is not None:
+            self._changed(entry, check)
+        return entry
+
+    def redo(self, force: bool = False, *, check: bool = True) -> Entry | None:
+        """Apply the last undone entry again; None when there is none.
+
+        Raises:
+            UndoConflict: as `undo`.
+        """
+        with self.lock:
+            entry = self.journal.redo(force)
+        if entry is not None:
+            self._changed(entry, check)
+        return entry
+
+    @property
+    def auto_check(self) -> bool:
+        """Whether the gradient check runs after each entry."""
+        return self._auto_check
+
+    @auto_check.setter
+    def auto_check(self, on: bool) -> None:
+        self._auto_check, self.auto_check_default = bool(on), False
+
+    @property
+    def history(self) -> tuple[Entry, ...]:
+        """Applied entries, oldest first."""
+        return self.journal.entries[: self.journal.position]
+
+    def on_change(self, callback: Callable[[Changed], None]) -> Callable[[], None]:
+        """Call `callback(changed)` after every change, with `(name, region)` per edit; returns the unsubscription.
+
+        It runs on the thread that made the change, after the lock was released.
+        """
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
+
+    def refresh(self) -> None:
+        """Read the model again after the user's own code changed it: structure, values and pictures."""
+        with self.lock:
+            self.tree.refresh()
+            self._pyramids.clear()
+            self.revision += 1
+        self._tell([(info.name, Region.whole(info.shape)) for info in self.tree])
+
+    def check_gradients(self) -> GradientReport:
+        """Forward and backward on the probe batch, without a trace: status and norm of every gradient, and why.
+
+        Raises:
+            ProbeFailed: the model or the loss raised, or no input for it could be made.
+        """
+        with self.lock:
+            try:
+                report = check_gradients(self.tree, self.probe)
+            except WeightLabError as error:
+                self.report_error = error
+                raise
+            self.report_error = None
+            self.report_before, self.report = self.report, report
+            return report
+
+    def pyramid(self, name: str) -> Pyramid:
+        """The level-of-detail pyramid of a tensor's values, kept between calls and patched by edits."""
+        info = self.tree[name]
+        with self.lock:
+            found = self._pyramids.pop(info.name, None)
+            if found is None or found.layout.shape != info.shape:
+                found = Pyramid(lambda: self.tree.tensor(info.name), layout_of(info))
+            self._pyramids[info.name] = found  # last used last
+            while len(self._pyramids) > 16:
+                del self._pyramids[next(iter(self._pyramids))]
+            return found
+
+    def view(self, name: str, view: str = "value") -> Tensor:
+        """The live tensor behind a view of a tensor: "value", or "gradient" (its present `.grad`).
+
+        Raises:
+            EditRefused: there is no such view.
+        """
+        tensor = self.tree.tensor(name)
+        if view == "value":
+            return tensor.detach()
+        if view == "gradient":
+            if tensor.grad is None:
+                raise EditRefused(f"{self.tree[name].title}: it has no .grad now. Run a backward pass first.")
+            return tensor.grad.detach()
+        raise EditRefused(f"{self.tree[name].title}: there is no view {view!r}. Known: 'value', 'gradient'.")
+
+    def widget(self) -> LabWidget:
+        """The page, as an ipywidget: one per Lab, with as many views as you like."""
+        from weightlab.jupyter.widget import widget_of  # the one import against the layers, lazy: see docs/design.md
+
+        return widget_of(self)
+
+    def _changed(self, entry: Entry, check: bool) -> None:
+        """After an entry was applied, undone or redone: stale pictures, revision, check, listeners."""
+        with self.lock:
+            torch.clear_autocast_cache()  # an autocast block that is open would go on with the old weight (rule J13)
+            names = set()
+            for name, region in entry.changed:
+                info = self.tree[name]
+                names.add(info.name)
+                pyramid = self._pyramids.get(info.name)
+                if pyramid is not None:
+                    pyramid.invalidate(region.bounds)
+            if any(edit.op == "requires_grad_" for edit in entry.edits):
+                self.tree.refresh()
+            self.revision += 1
+            if self.auto_check and check:
+                try:
+                    self.check_gradients()
+                except ProbeFailed:
+                    pass  # kept in report_error, which the page shows; the edit itself has succeeded
+        self._tell(list(entry.changed))
+
+    def _tell(self, changed: Changed) -> None:
+        for callback in tuple(self._callbacks):
+            callback(changed)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.widget()._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        cells = sum(info.numel for info in self.tree if info.kind == "parameter")
+        return f"Lab({type(self.model).__name__}: {cells:,} parameters in {len(self.tree)} tensors, {len(self.history)} edits)"

@@ -1,0 +1,100 @@
+"""matplotlib figures of tensors: for papers, and for hosts that run no scripts.
+
+Figures are made without pyplot, so that no global state grows; `LabFigure` shows itself in a notebook all the same.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from weightlab.model.region import Region
+from weightlab.model.tree import TensorInfo
+from weightlab.see.layout import Layout, layout_of
+from weightlab.see.summary import Summary, summarize
+from weightlab.see.tiles import reduce
+
+_PIXELS = 640
+
+
+class LabFigure(Figure):
+    """A Figure that a notebook shows when it is the last value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        return buffer.getvalue()
+
+
+def plot_tensor(tensor: Tensor, info: TensorInfo, region: Region, view: str = "value") -> LabFigure:
+    """Heatmap of the whole tensor, the region framed, and a histogram of the region's values.
+
+    Args:
+        tensor: values of the view, shaped `info.shape`.
+        region: framed where it is a part; its cells make the histogram.
+
+    Returns:
+        Figure with two axes. A tensor of more than 640 cells a side is drawn by the cell of largest magnitude per bin,
+        and the title says so.
+    """
+    layout, whole = layout_of(info), summarize(tensor, exact=False)
+    figure = LabFigure(figsize=(8, 4.2), layout="constrained")
+    heat, side = figure.subplots(1, 2, width_ratios=(3.2, 1))
+    title = f"{info.name} {list(info.shape)}" + ("" if view == "value" else f" · {view}")
+    heat.set_title(title + _draw(heat, tensor, layout, whole), loc="left", fontsize=10)
+    if not region.is_whole and region.numel:
+        top, bottom, left, right = layout.box(region.bounds)
+        heat.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, color="black", lw=1.2))
+    _histogram(side, summarize(tensor[region.slices]) if region.is_box else summarize(tensor.flatten()[region.cells]))
+    return figure
+
+
+def _draw(axes: Axes, tensor: Tensor, layout: Layout, summary: Summary) -> str:
+    height, width = layout.sheet
+    limit = max(abs(summary.min), abs(summary.max)) if summary.min == summary.min else 1.0
+    axes.set_xlabel(_axis_label(layout, layout.columns))
+    axes.set_ylabel(_axis_label(layout, (*layout.facets, *layout.rows)))
+    if not height or not width:
+        axes.text(0.5, 0.5, "no cells", ha="center", transform=axes.transAxes)
+        return ""
+    tall, wide = -(-height // _PIXELS), -(-width // _PIXELS)
+    # The sheet is reduced in strips: the whole never exists twice.
+    strips = []
+    for top in range(0, height, tall * 64):
+        cells, real = layout.cut(tensor, top, min(top + tall * 64, height), 0, width)
+        bins = reduce(cells, tall, wide, real)
+        strips.append(bins.max.where(bins.max.abs() >= bins.min.abs(), bins.min).float().cpu().numpy())
+    image = axes.imshow(
+        np.concatenate(strips), cmap="RdBu_r", vmin=-(limit or 1.0), vmax=limit or 1.0, interpolation="nearest",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="auto" if max(height, width) > 6 * min(height, width) else "equal",
+    )  # fmt: skip
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    figure.colorbar(image, ax=axes, shrink=0.85)
+    return f" · each pixel: largest |w| of {tall} x {wide} cells" if tall * wide > 1 else ""
+
+
+def _axis_label(layout: Layout, axes: tuple[int, ...]) -> str:
+    return " × ".join(layout.labels[axis] or f"axis {axis}" for axis in axes)
+
+
+def _histogram(axes: Axes, summary: Summary) -> None:
+    histogram = summary.histogram
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    if histogram.low == histogram.high:
+        edges = np.linspace(histogram.low - 0.5, histogram.high + 0.5, len(histogram.counts) + 1)
+    axes.stairs(np.asarray(histogram.counts, dtype=float), edges, fill=True, color="#8a94a6")
+    axes.set_yticks([])
+    axes.set_title(f"mean {summary.mean:.3g}\nstd {summary.std:.3g}", fontsize=9, loc="left")
+    for name in ("top", "right", "left"):
+        _spine(axes, name).set_visible(False)
+
+
+def _spine(axes: Axes, name: str) -> Any:
+    return axes.spines[name]

@@ -1,0 +1,235 @@
+"""`WeightRef`: a handle on a tensor of the model or a part of it, which speaks torch.
+
+Methods that end in `_` change the model in place, each call as one undo entry, and return the handle. Reading gives
+detached copies: nothing that is done to them reaches the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from weightlab.edit.operations import Edit
+from weightlab.errors import EditRefused
+from weightlab.model import storage
+from weightlab.model.region import Region
+from weightlab.model.tree import TensorInfo
+from weightlab.see.summary import BINS, Histogram, Summary, summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from weightlab.lab import Lab
+
+Number = bool | int | float | complex
+
+
+class WeightRef:
+    """Names cells of one tensor of a Lab's model. Made by `lab["conv1.weight"]`, narrowed by indexing.
+
+    Attributes:
+        info: name, shape, dtype, device and ties of the whole tensor.
+        region: which of its cells.
+
+    Example:
+        >>> w = lab["conv1.weight"]          # doctest: +SKIP
+        >>> w[3].zero_()                     # filter 3
+        >>> w[:, :, 1:2, 1:2].fill_(0.5)     # any basic index
+        >>> w[w.value.abs() < 1e-3].zero_()  # a boolean mask
+        >>> w[3] = torch.ones(3, 5, 5)       # broadcast and cast as torch's copy_
+    """
+
+    __slots__ = ("_lab", "info", "region")
+
+    def __init__(self, lab: Lab, info: TensorInfo, region: Region) -> None:
+        self._lab = lab
+        self.info = info
+        self.region = region
+
+    def __getitem__(self, index: Any) -> WeightRef:
+        """The part that `tensor[index]` would be.
+
+        Raises:
+            EditRefused: the index does not fit.
+        """
+        return WeightRef(self._lab, self.info, self.region.index(_unwrapped(index), self.info.title))
+
+    def __setitem__(self, index: Any, value: Tensor | Number | Sequence[Any]) -> None:
+        """`copy_` into a part: broadcast and cast as torch does; what does not fit is refused."""
+        if isinstance(value, WeightRef) and value.region is self.region and index is Ellipsis:
+            return
+        self[index].copy_(value)
+
+    @property
+    def value(self) -> Tensor:
+        """A detached copy of the cells, on their device, shaped as `tensor[index]`."""
+        with self._lab.lock:
+            return storage.read(self._lab.tree.tensor(self.info.name), self.region)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """A detached copy of the cells' present `.grad`, or None where there is none."""
+        with self._lab.lock:
+            grad = self._lab.tree.tensor(self.info.name).grad
+            return None if grad is None else storage.read(grad, self.region)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of `value`."""
+        return torch.Size(self.region.view_shape)
+
+    def summary(self) -> Summary:
+        """Exact statistics of the cells. Cost: about ten passes over them in float64."""
+        with self._lab.lock:
+            return summarize(self._cells())
+
+    def histogram(self, bins: int = BINS) -> Histogram:
+        """Counts of the finite cells in `bins` equal bins between their extremes."""
+        with self._lab.lock:
+            return summarize(self._cells(), bins=bins).histogram
+
+    def plot(self, view: str = "value") -> Figure:
+        """A matplotlib figure: the heatmap of the tensor with these cells framed, and their histogram.
+
+        Args:
+            view: "value", or "gradient" for the present `.grad`.
+
+        Raises:
+            EditRefused: there is no such view of this tensor.
+        """
+        from weightlab.see.figures import plot_tensor
+
+        with self._lab.lock:
+            tensor = self._lab.view(self.info.name, view)
+            return plot_tensor(tensor, self.info, self.region, view)
+
+    def zero_(self) -> WeightRef:
+        """Set the cells to 0; NaN cells too (nothing is multiplied)."""
+        return self._apply("zero_")
+
+    def fill_(self, value: Number) -> WeightRef:
+        """Set the cells to one number. Refused if the dtype cannot hold it."""
+        return self._apply("fill_", value=value)
+
+    def add_(self, value: Number | Tensor) -> WeightRef:
+        """Add a number, or a tensor that broadcasts."""
+        return self._apply("add_", value=value)
+
+    def sub_(self, value: Number | Tensor) -> WeightRef:
+        """Subtract a number, or a tensor that broadcasts."""
+        return self._apply("sub_", value=value)
+
+    def mul_(self, value: Number | Tensor) -> WeightRef:
+        """Multiply by a number, or a tensor that broadcasts."""
+        return self._apply("mul_", value=value)
+
+    def div_(self, value: Number | Tensor) -> WeightRef:
+        """Divide by a number or tensor without zeros; for integers every quotient must be whole."""
+        return self._apply("div_", value=value)
+
+    def clamp_(self, min: Number | None = None, max: Number | None = None) -> WeightRef:
+        """Limit the cells to `min..max`; either may be None. NaN passes through, and the entry says so."""
+        return self._apply("clamp_", min=min, max=max)
+
+    def copy_(self, values: Tensor | WeightRef | Number | Sequence[Any]) -> WeightRef:
+        """Set the cells to values that broadcast to `shape`, cast to the dtype."""
+        return self._apply("copy_", values=values)
+
+    def lerp_(self, end: Tensor | WeightRef, weight: Number) -> WeightRef:
+        """Move the cells towards `end`: w + weight * (end - w)."""
+        return self._apply("lerp_", end=end, weight=weight)
+
+    def neg_(self) -> WeightRef:
+        """Flip the sign."""
+        return self._apply("neg_")
+
+    def abs_(self) -> WeightRef:
+        """Take magnitudes."""
+        return self._apply("abs_")
+
+    def round_(self) -> WeightRef:
+        """Round to whole numbers, halves to even."""
+        return self._apply("round_")
+
+    def sign_(self) -> WeightRef:
+        """Replace the cells by -1, 0 or 1."""
+        return self._apply("sign_")
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> WeightRef:
+        """Draw the cells from a normal distribution; the seed is stored, torch's global generator does not move."""
+        return self._apply("normal_", mean=mean, std=std, seed=seed)
+
+    def uniform_(self, a: float = 0.0, b: float = 1.0, *, seed: int | None = None) -> WeightRef:
+        """Draw the cells from [a, b)."""
+        return self._apply("uniform_", a=a, b=b, seed=seed)
+
+    def init_(self, method: str, *, seed: int | None = None, **arguments: Number | str) -> WeightRef:
+        """Initialise by a function of `torch.nn.init`; fan_in and fan_out are the whole tensor's, also for a part.
+
+        Example:
+            >>> lab["fc.weight"].init_("kaiming_normal_", nonlinearity="relu", seed=0)  # doctest: +SKIP
+        """
+        return self._apply("init_", method=method, seed=seed, **arguments)
+
+    def permute_(self, axis: int, order: Sequence[int]) -> WeightRef:
+        """Reorder along an axis: new[i] = old[order[i]]."""
+        return self._apply("permute_", axis=axis, order=order)
+
+    def prune_(
+        self, amount: float | int, by: str = "magnitude", *, axis: int | None = None, seed: int | None = None
+    ) -> WeightRef:
+        """Zero a share (float) or a count (int) of the cells, those of least magnitude or random ones.
+
+        Args:
+            axis: prune that share or count in each slice along this axis instead of over all cells.
+        """
+        return self._apply("prune_", amount=amount, by=by, axis=axis, seed=seed)
+
+    def quantize_(self, bits: int, *, axis: int | None = None) -> WeightRef:
+        """Round to a uniform symmetric grid of 2**bits - 1 levels, with one scale, or one per index of `axis`."""
+        return self._apply("quantize_", bits=bits, axis=axis)
+
+    def apply_(self, function: Callable[[Tensor], Tensor | None]) -> WeightRef:
+        """Set the cells to what a function makes of a copy of them (returned, or changed in place).
+
+        Raises:
+            EditRefused: it returned something of another shape.
+        """
+        if not callable(function):
+            raise EditRefused(f"{self.info.title}: apply_ takes a function of a tensor, got {type(function).__name__}.")
+        cells = self.value
+        made = function(cells)
+        return self._apply("copy_", values=cells if made is None else made)
+
+    def requires_grad_(self, flag: bool = True) -> WeightRef:
+        """Freeze (False) or train (True) the whole parameter, as one undo entry."""
+        if not self.region.is_whole:
+            raise EditRefused(
+                f"{self.info.title}: requires_grad belongs to the whole parameter, not to {self.region}. "
+                f"Call lab[{self.info.name!r}].requires_grad_({flag}), or hold() these cells."
+            )
+        return self._apply("requires_grad_", flag=flag)
+
+    def _cells(self) -> Tensor:
+        tensor = self._lab.tree.tensor(self.info.name)
+        return tensor.detach()[self.region.slices] if self.region.is_box else storage.read(tensor, self.region)
+
+    def _apply(self, op: str, **arguments: Any) -> WeightRef:
+        given = {key: _unwrapped(value) for key, value in arguments.items() if value is not None or key in ("value", "values", "end")}
+        self._lab.apply(Edit(self.info.name, self.region, op, given))
+        return self
+
+    def __repr__(self) -> str:
+        part = "" if self.region.is_whole else f"{self.region} "
+        dtype = str(self.info.dtype).removeprefix("torch.")
+        return f"<{self.info.name} {part}{list(self.shape)} {dtype} on {self.info.device}>"
+
+
+def _unwrapped(value: Any) -> Any:
+    """Handles stand for their values where a tensor is asked for."""
+    if isinstance(value, tuple):
+        return tuple(_unwrapped(item) for item in value)
+    return value.value if isinstance(value, WeightRef) else value
