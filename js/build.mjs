@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { build, context } from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const LIMIT = 100_000;
+const LIMIT = 125_000;
 const watch = process.argv.includes("--watch");
 const out = here("../weightlab/jupyter/static");
 

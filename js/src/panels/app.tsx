@@ -62,7 +62,7 @@ export function App(page: Page) {
       <div class="wl-center">
         <Toolbar {...page} />
         <Inspector {...page} />
-        <div class="wl-stage">
+        <div class="wl-view">
           {store.open.value ? <HeatmapView store={store} actions={actions} /> : <Face {...page} />}
           <AlertBar {...page} />
         </div>

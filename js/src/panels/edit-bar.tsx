@@ -58,12 +58,14 @@ export function EditBar(page: Page) {
           </button>
         ))}
         <span class="wl-grow" />
-        <button type="button" disabled={!canUndo} title="Undo (Ctrl+Z)" onClick={() => void actions.undo()}>
-          Undo
-        </button>
-        <button type="button" disabled={!canRedo} title="Redo (Ctrl+Shift+Z)" onClick={() => void actions.redo()}>
-          Redo
-        </button>
+        <span class="wl-back">
+          <button type="button" disabled={!canUndo} title="Undo (Ctrl+Z)" onClick={() => void actions.undo()}>
+            Undo
+          </button>
+          <button type="button" disabled={!canRedo} title="Redo (Ctrl+Shift+Z)" onClick={() => void actions.redo()}>
+            Redo
+          </button>
+        </span>
       </div>
       <CodeLine page={page} refused={refused} />
     </div>

@@ -43,7 +43,7 @@ export function Face({ store, actions }: Page) {
 
 function Words({ title, children }: { title: string; children?: preact.ComponentChildren }) {
   return (
-    <div class="wl-face">
+    <div class="wl-blank">
       <h3>{title}</h3>
       {children !== undefined && <p>{children}</p>}
     </div>

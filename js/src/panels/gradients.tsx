@@ -68,7 +68,7 @@ function Body({ page, report }: { page: Page; report: Report | null }) {
             // A checkbox and not a button: it narrows the list, it does nothing to the model.
             <span
               key={status}
-              class="wl-chip"
+              class="wl-tick-chip"
               role="checkbox"
               tabIndex={0}
               aria-checked={filter === status}
@@ -196,7 +196,7 @@ function RowAndCause({ row, index, open, bar, cardRef, page, report, onPick }: R
         <span role="gridcell" class="wl-name">
           <bdi dir="ltr">{row.name}</bdi>
         </span>
-        <span role="gridcell" class="wl-bar">
+        <span role="gridcell" class="wl-norm-bar">
           {ratio ? <span class="wl-ratio wl-num">{ratio}</span> : null}
           <i style={{ width: `${(bar * 100).toFixed(1)}%` }} />
         </span>
