@@ -153,8 +153,9 @@ def fitting(value: Any, target: Target) -> Any:
         limit = torch.finfo(dtype).max
         for part in parts:
             # Rounding to the nearest may still reach the largest number, so let torch round.
-            if math.isfinite(part) and abs(part) > limit and not _rounds_finite(part, dtype):
-                raise refuse(target, f"{target.dtype_name} holds at most ±{limit:.4g}, got {part:g}. Give a smaller number")
+            if abs(part) > limit and not _rounds_finite(part, dtype):
+                got = f"{part:g}" if abs(part) < 1e300 else "a number above 1e300"
+                raise refuse(target, f"{target.dtype_name} holds at most ±{limit:.4g}, got {got}. Give a smaller number")
         return value
     if isinstance(value, float):
         if not value.is_integer():
@@ -168,8 +169,8 @@ def fitting(value: Any, target: Target) -> Any:
 
 def _rounds_finite(part: float, dtype: torch.dtype) -> bool:
     try:
-        return bool(torch.tensor(float(part), dtype=torch.float64).to(dtype).double().isfinite())
-    except OverflowError:
+        return math.isinf(float(part)) or bool(torch.tensor(float(part), dtype=torch.float64).to(dtype).double().isfinite())
+    except OverflowError:  # an int that even float64 cannot hold
         return False
 
 

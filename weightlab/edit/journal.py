@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ class Patch:
         self.saved.replace(new)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entry:
     """One undo step.
 
@@ -115,12 +115,15 @@ class Entry:
     moments: tuple[str, ...]
     notes: tuple[str, ...]
     changed: tuple[tuple[str, Region], ...]
-    patches: tuple[Patch, ...] = field(repr=False)
+    patches: tuple[Patch, ...]
 
     @property
     def nbytes(self) -> int:
         """Bytes kept for undo, in memory or on disk."""
         return sum(patch.nbytes for patch in self.patches)
+
+    def __repr__(self) -> str:
+        return f"Entry({self})"
 
     def __str__(self) -> str:
         return f"{self.id}  {self.text}  ({self.cells} cell{'s' if self.cells != 1 else ''})"

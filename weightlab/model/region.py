@@ -24,7 +24,7 @@ Axis = tuple[int, int, int]
 _TOKEN = re.compile(r"\s*(-?\d+|\.\.\.|[:,\[\]])")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Region:
     """Cells of a tensor of shape `shape`.
 
@@ -207,6 +207,9 @@ class Region:
         while parts and parts[-1] == ":":
             parts.pop()
         return f"[{', '.join(parts)}]" if parts else "[...]"
+
+    def __repr__(self) -> str:
+        return f"Region({self} of {list(self.shape)})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Region):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -107,7 +108,7 @@ class ParameterTree:
             self._infos[name] = TensorInfo(
                 name=name,
                 kind=kind,
-                shape=tuple(tensor.shape),
+                shape=() if _uninitialized(tensor) else tuple(tensor.shape),
                 dtype=tensor.dtype,
                 device=tensor.device,
                 requires_grad=tensor.requires_grad and kind != "computed",
@@ -169,15 +170,16 @@ class ParameterTree:
         """Plain PyTorch for the tensor of this name, with the model as `model`.
 
         >>> ParameterTree(nn.Linear(3, 2)).expression("bias")
-        "model.get_parameter('bias')"
+        'model.get_parameter("bias")'
         """
         info = self[name]
+        quoted = json.dumps(info.name)  # double quotes, and escapes that Python reads alike
         if info.kind == "parameter":
-            return f"model.get_parameter({info.name!r})"
+            return f"model.get_parameter({quoted})"
         if info.kind == "buffer":
-            return f"model.get_buffer({info.name!r})"
+            return f"model.get_buffer({quoted})"
         path, _, local = info.name.rpartition(".")
-        return f"model.get_submodule({path!r}).{local}"
+        return f"model.get_submodule({json.dumps(path)}).{local}"
 
     def module(self, path: str) -> nn.Module:
         """The submodule at a dotted path; the model itself for the empty path.
@@ -206,7 +208,7 @@ class ParameterTree:
 
     def _unknown(self, name: object) -> str:
         if not isinstance(name, str):
-            return f"a name of a parameter is a str such as 'fc.weight', got {type(name).__name__}."
+            return f"lab[...]: a name of a parameter is a str such as 'fc.weight', got {type(name).__name__}."
         inside = [other for other in self._first if other.startswith(f"{name}.")]
         if name in self._modules and inside:
             return f"{name}: this is a module, not a tensor. It holds {', '.join(map(repr, inside[:4]))}."
@@ -255,8 +257,10 @@ def _old_style_originals(module: nn.Module, name: str) -> list[str]:
 
 def _identity(tensor: Tensor, name: str, kind: Kind) -> object:
     """Equal for tied tensors only: same storage, offset, shape and strides, and not empty."""
-    if kind == "computed" or tensor.numel() == 0 or tensor.is_meta or tensor.layout is not torch.strided:
-        return name if not isinstance(tensor, nn.Parameter) else id(tensor)
+    if kind == "computed":
+        return name
+    if _uninitialized(tensor) or tensor.numel() == 0 or tensor.is_meta or tensor.layout is not torch.strided:
+        return id(tensor)
     try:
         storage = tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # tensor subclasses without storage of their own
@@ -264,6 +268,11 @@ def _identity(tensor: Tensor, name: str, kind: Kind) -> object:
     if storage == 0:
         return id(tensor)
     return (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+
+
+def _uninitialized(tensor: Tensor) -> bool:
+    """A lazy layer's parameter before its first forward: it has no shape yet, and raises when asked for one."""
+    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
 
 
 def _closest(name: str, names: object) -> str:

@@ -1,0 +1,143 @@
+"""Rule J11: what cannot be done is refused with a reason, as a WeightLabError, and changes not one byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import weightlab as wl
+
+Act = Callable[[wl.Lab], Any]
+
+BAD: dict[str, tuple[Act, str]] = {
+    "an unknown name": (lambda lab: lab["conv1.wieght"], "Closest: 'conv1.weight'"),
+    "a module": (lambda lab: lab["conv1"], "this is a module"),
+    "no name": (lambda lab: lab[3], "a name of a parameter is a str"),  # type: ignore[index]
+    "an index past the end": (lambda lab: lab["conv1.weight"][4], "expected -4 to 3"),
+    "too many axes": (lambda lab: lab["fc.bias"][0, 0], "the index has 2 axes, the tensor has 1"),
+    "a mask of another shape": (lambda lab: lab["fc.weight"][torch.zeros(4, 5, dtype=torch.bool)], "does not fit"),
+    "text for a number": (lambda lab: lab["fc.bias"].fill_("1"), "value must be one number, got str '1'"),
+    "nothing for a number": (lambda lab: lab["fc.bias"].fill_(None), "got nothing"),
+    "a list for a number": (lambda lab: lab["fc.bias"].fill_([1, 2]), "value must be one number"),
+    "a complex number": (lambda lab: lab["fc.bias"].fill_(1j), "real numbers only"),
+    "a number that overflows": (lambda lab: lab["fc.bias"].fill_(1e39), r"at most ±3.403e\+38"),
+    "a huge int": (lambda lab: lab["fc.bias"].fill_(10**400), "at most"),
+    "division by zero": (lambda lab: lab["fc.bias"].div_(0), "division by 0"),
+    "division by a tensor with a zero": (lambda lab: lab["fc.bias"].div_(torch.arange(5.0)), "division by 0"),
+    "a product that overflows": (lambda lab: lab["fc.bias"].fill_(1e30).mul_(1e30), "finite cell"),
+    "a shape that does not broadcast": (lambda lab: lab["fc.weight"].copy_(torch.ones(3)), r"\[3\] do not broadcast to the \[5, 4\]"),
+    "a shape that would grow the cells": (lambda lab: lab["fc.bias"].copy_(torch.ones(2, 5)), "do not broadcast"),
+    "text for values": (lambda lab: lab["fc.bias"].copy_("abc"), "must be a tensor or numbers"),
+    "ragged values": (lambda lab: lab["fc.weight"].copy_([[1], [1, 2]]), "no tensor"),
+    "values that overflow": (lambda lab: lab["fc.bias"].copy_(torch.full((5,), 1e300, dtype=torch.float64)), "at most"),
+    "no bounds": (lambda lab: lab["fc.bias"].clamp_(), "a minimum, a maximum or both"),
+    "crossed bounds": (lambda lab: lab["fc.bias"].clamp_(1, -1), "Swap them"),
+    "a NaN bound": (lambda lab: lab["fc.bias"].clamp_(float("nan")), "got nan"),
+    "an unknown init": (lambda lab: lab["fc.bias"].init_("foo"), "Known: uniform_"),
+    "an init that does not suit": (lambda lab: lab["fc.bias"].init_("xavier_normal_"), "cannot initialise"),
+    "an init with a wrong argument": (lambda lab: lab["fc.weight"].init_("normal_", sdt=1.0), "no argument 'sdt'"),
+    "a negative deviation": (lambda lab: lab["fc.bias"].normal_(0, -1), "must not be negative"),
+    "a text seed": (lambda lab: lab["fc.bias"].normal_(seed="a"), "seed must be one number"),
+    "a wrong order": (lambda lab: lab["fc.bias"].permute_(0, [0, 0, 1, 2, 3]), "each of 0 to 4 once"),
+    "a wrong axis": (lambda lab: lab["fc.bias"].permute_(1, [0]), "axis must be a whole number from -1 to 0"),
+    "too large a share": (lambda lab: lab["fc.bias"].prune_(1.5), "share from 0.0 to 1.0"),
+    "too large a count": (lambda lab: lab["fc.bias"].prune_(6), "0 to 5 cells"),
+    "one bit": (lambda lab: lab["fc.bias"].quantize_(1), "from 2 to 16"),
+    "a function that is none": (lambda lab: lab["fc.bias"].apply_(3), "takes a function"),
+    "a function of another shape": (lambda lab: lab["fc.bias"].apply_(lambda cells: cells[:2]), "do not broadcast"),
+    "part of a flag": (lambda lab: lab["fc.bias"][0].requires_grad_(False), "belongs to the whole parameter"),
+    "duplicates with values": (lambda lab: lab["fc.bias"][[0, 0]].copy_(torch.tensor([1.0, 2.0])), "more than once"),
+    "a fraction into integers": (lambda lab: lab["count"].fill_(0.5), "whole numbers only"),
+    "fractions into integers": (lambda lab: lab["count"].copy_(torch.tensor([0.5, 1.0])), "whole numbers only"),
+    "an integer overflow": (lambda lab: lab["count"].fill_(200), "-128 to 127"),
+    "a sum that overflows": (lambda lab: lab["count"].add_(127), "-128 to 127, a result would be 1"),
+    "NaN into integers": (lambda lab: lab["count"].fill_(float("nan")), "whole numbers only"),
+    "quotients that are not whole": (lambda lab: lab["count"].div_(2), "not all quotients are whole"),
+    "random fractions into integers": (lambda lab: lab["count"].normal_(), "fractions"),
+    "a buffer that should train": (lambda lab: lab["count"].requires_grad_(True), "buffer"),
+    "arithmetic on bools": (lambda lab: lab["flags"].mul_(2), "no meaning for bool"),
+    "a bool that is none": (lambda lab: lab["flags"].fill_(2), "True and False only"),
+    "an unknown operation": (
+        lambda lab: lab.apply(wl.Edit("fc.bias", wl.Region.whole((5,)), "explode_")), "no operation 'explode_'"
+    ),
+    "an unknown argument": (
+        lambda lab: lab.apply(wl.Edit("fc.bias", wl.Region.whole((5,)), "zero_", {"x": 1})), "unknown argument 'x'"
+    ),
+    "a region of another tensor": (
+        lambda lab: lab.apply(wl.Edit("fc.bias", wl.Region.whole((6,)), "zero_")), r"for shape \[6\]"
+    ),
+    "a stroke without words": (lambda lab: lab.stroke(3).__enter__(), "text must be a str"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_words_and_changes_no_byte(
+    case: str, small_cnn: nn.Sequential, bytes_of: Callable[[nn.Module], dict[str, bytes]]
+) -> None:
+    small_cnn.register_buffer("count", torch.tensor([1, 2], dtype=torch.int8))
+    small_cnn.register_buffer("flags", torch.tensor([True, False]))
+    lab = wl.Lab(small_cnn)
+    act, part = BAD[case]
+    if "product" in case:
+        lab["fc.bias"].fill_(1e30)
+    before, history = bytes_of(small_cnn), lab.history
+    with pytest.raises(wl.WeightLabError, match=part) as caught:
+        act(lab)
+    assert bytes_of(small_cnn) == before
+    assert lab.history == history
+    assert str(caught.value).endswith("."), "an error is a sentence"
+    assert "[" in str(caught.value) or ":" in str(caught.value), "and says which tensor"
+
+
+def special_tensors() -> dict[str, tuple[torch.Tensor, str]]:
+    with torch.inference_mode():
+        inference = torch.ones(2, 3)
+    return {
+        "meta": (torch.ones(2, 3, device="meta"), "meta device"),
+        "sparse": (torch.ones(2, 3).to_sparse(), "layout is sparse_coo"),
+        "inference": (inference, "inference mode"),
+        "expanded": (torch.ones(1, 3).expand(2, 3), "share one place in memory"),
+        "overlapping": (torch.ones(5).as_strided((3, 3), (1, 1)), "share one place in memory"),
+    }
+
+
+@pytest.mark.parametrize("kind", special_tensors())
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_tensors_that_cannot_be_edited_are_listed_and_refused(kind: str) -> None:
+    tensor, reason = special_tensors()[kind]
+    model = nn.Module()
+    model.register_buffer("odd", tensor)
+    lab = wl.Lab(model)
+    assert not lab.tree["odd"].editable
+    assert reason in lab.tree["odd"].reason
+    with pytest.raises(wl.EditRefused, match=r"odd \[2, 3\]|odd \[3, 3\]"):
+        lab["odd"].zero_()
+    assert lab.history == ()
+
+
+def test_an_uninitialised_lazy_layer_says_what_to_do() -> None:
+    lab = wl.Lab(nn.LazyLinear(3))
+    with pytest.raises(wl.EditRefused, match="Run one forward pass"):
+        lab["weight"].zero_()
+
+
+@pytest.mark.parametrize("bad", ["model", "optimizer", "undo_bytes", "batch"])
+def test_a_lab_of_wrong_arguments_is_refused(bad: str) -> None:
+    model: Any = "model" if bad == "model" else nn.Linear(2, 2)
+    others: dict[str, Any] = {} if bad == "model" else {bad: "nonsense"}
+    with pytest.raises(wl.WeightLabError):
+        wl.Lab(model, **others)
+
+
+def test_a_huge_number_is_refused_for_integers_too() -> None:
+    model = nn.Module()
+    model.register_buffer("count", torch.zeros(2, dtype=torch.int64))
+    lab = wl.Lab(model)
+    lab["count"].fill_(2**62)
+    with pytest.raises(wl.EditRefused, match="64 bits"):
+        lab["count"].mul_(4)
+    assert model.count.tolist() == [2**62] * 2
