@@ -1,0 +1,209 @@
+"""Gradients that are missing, not finite or far too small: where the graph is cut, where a NaN is born."""
+
+from __future__ import annotations
+
+from weightlab.check.evidence import CUTS, Cause, Evidence, Found, finite, names_text, number
+from weightlab.check.recording import NORMS, Op
+
+FINITE_BACKWARD = "divide", "div", "sqrt", "norm", "pow", "log", "where", "acos", "asin", "atan2", "std", "cdist"
+
+
+def nonfinite(evidence: Evidence, found: Found) -> None:
+    """The one place where NaN or inf came from: a weight, the input, a function, or the backward of one."""
+    affected = tuple(evidence.names("nonfinite"))
+    if not affected:
+        return
+    bad = False
+    for info in evidence.tree:
+        if info.kind == "computed":
+            continue
+        value = evidence.tree.tensor(info.name).detach()
+        if not finite(value):
+            bad = True
+            cells = (~value.isfinite()).nonzero()
+            first = ", ".join(str(index) for index in cells[0].tolist()) if value.ndim else ""
+            region = f"[{first}]" if first else None
+            count = len(cells)
+            text = f"{info.name}: {count} of {info.numel} values are NaN or infinite, first at {region or '()'}."
+            seen = (f"{int(value.isnan().sum())} NaN, {int(value.isinf().sum())} infinite",)
+            repair = f"Set these cells of {info.name} to finite values."
+            found.add(
+                Cause(
+                    "nonfinite_weight",
+                    info.name,
+                    affected,
+                    "error",
+                    text,
+                    seen,
+                    repair,
+                    f"{count} values not finite",
+                    info.name,
+                    region,
+                )
+            )
+    if bad:
+        return
+    for op in evidence.ops:
+        if op.outs and not all(out.finite for out in op.outs):
+            fed = [out for source in op.inputs for out in evidence.ops[source].outs]
+            largest = max((out.largest for out in fed), default=0.0)
+            text = f"{op.where}: the first NaN or inf of the forward pass; weights and what it was fed are finite."
+            if op.outside and not fed:
+                text = f"{op.where}: the first NaN or inf of the forward pass; look at the batch that it was fed."
+            seen = (f"largest |input| {number(largest)}",)
+            found.add(
+                Cause(
+                    "nonfinite_activation",
+                    op.path,
+                    affected,
+                    "error",
+                    text,
+                    seen[:1],
+                    None,
+                    "NaN or inf in the forward",
+                )
+            )
+            return
+    _born_in_backward(evidence, found, affected)
+
+
+def _born_in_backward(evidence: Evidence, found: Found, affected: tuple[str, ...]) -> None:
+    for op in reversed(evidence.ops):
+        if op.grads and not all(grad.finite for grad in op.grads):
+            users = [evidence.ops[user] for user in evidence.users[op.index]]
+            sources = [
+                user for user in users if not user.is_view and user.grads and all(grad.finite for grad in user.grads)
+            ]
+            _add_born(found, affected, sources or users or [op])
+            return
+    for name in affected:
+        consumers = evidence.consumers(name)
+        if consumers:
+            _add_born(found, (name,), consumers[:1])
+
+
+def _add_born(found: Found, affected: tuple[str, ...], origins: list[Op]) -> None:
+    likely = [op for op in origins if op.name in FINITE_BACKWARD] or origins
+    op = likely[0]
+    text = (
+        f"{op.where}: values and weights are finite, and its derivative is not: NaN or inf is born in its backward. "
+        "A masked branch (torch.where) does not hide an infinite derivative."
+    )
+    seen = tuple(f"largest gradient at its output {number(grad.largest)}" for grad in op.grads[:1])
+    repair = "Keep its input away from where the derivative is infinite, for example with clamp(min=eps) before it."
+    found.add(Cause("nonfinite_gradient", op.path, affected, "error", text, seen, repair, f"NaN born in {op.where}"))
+
+
+def cut_off(evidence: Evidence, found: Found) -> None:
+    """Parameters that no gradient arrives at: never used, not led to the loss, or cut from it."""
+    for name in evidence.names("unreached"):
+        owner = name.rpartition(".")[0]
+        taken = [op for op in evidence.ops if name in op.parameters]
+        if not taken:
+            if owner in evidence.ran or not owner:
+                seen = f"{owner or 'the model'} ran and did not use it"
+            else:
+                seen = f"{owner} did not run"
+            text = f"{name}: the forward pass did not use it ({seen})."
+            found.add(Cause("unreached", name, (name,), "warning", text, (seen,), None, f"{name} is not used", name))
+            continue
+        cut = _first_cut(evidence, taken)
+        if cut is None:
+            op = taken[0]
+            text = f"{op.where}: it ran, but the loss does not use its output, so {name} gets no gradient."
+            found.add(
+                Cause(
+                    "unreached",
+                    op.path or name,
+                    (name,),
+                    "warning",
+                    text,
+                    (f"{op.name} ran, its output is not used",),
+                    None,
+                    f"{op.where} does not reach the loss",
+                    name,
+                )
+            )
+        else:
+            op, why = cut
+            text = f"{op.where}: {why}, so nothing before it gets a gradient from the loss."
+            repair = "Remove the cut if these parameters are meant to learn, or freeze them."
+            found.add(
+                Cause("detached", op.path, (name,), "warning", text, (why,), repair, f"The graph is cut at {op.where}")
+            )
+
+
+def _first_cut(evidence: Evidence, taken: list[Op]) -> tuple[Op, str] | None:
+    """The first Op after these that saw a gradient path, or a parameter, and whose result has none."""
+    waiting, seen = sorted(op.index for op in taken), set()
+    while waiting:
+        index = waiting.pop(0)
+        if index in seen:
+            continue
+        seen.add(index)
+        op = evidence.ops[index]
+        if not op.tracked and (op.saw_gradient or op.parameters):
+            if op.name in CUTS:
+                return op, f"{op.name} cuts the graph"
+            if not op.grad_enabled:
+                return op, "it ran under no_grad"
+            if not op.outs:
+                return op, f"the result of {op.name} is not differentiable"
+            return op, f"the result of {op.name} has no grad_fn"
+        waiting = sorted({*waiting, *evidence.users[index]})
+    return None
+
+
+def weak(evidence: Evidence, found: Found) -> None:
+    """Gradients that are rounding noise by construction, or that shrank on their way."""
+    names = evidence.names("weak")
+    for name in names:
+        if name not in evidence.cancelled:
+            continue
+        op = next(op for op in evidence.ops if op.bias == name)
+        norm = next((evidence.ops[user] for user in evidence.users[op.index] if evidence.ops[user].name in NORMS), None)
+        by = f": {norm.where} subtracts the mean again" if norm is not None else ""
+        text = f"{name}: adding a constant there does not change the loss{by}, so its gradient is rounding noise."
+        seen = (
+            f"the {op.terms} terms of its gradient cancel to below {number(32 * op.epsilon)} of their absolute sum",
+        )
+        repair = f"Leave it out (bias=False): it has no effect before {norm.where}." if norm is not None else None
+        found.add(Cause("invariant", name, (name,), "info", text, seen, repair, f"{name} has no effect", name))
+    rest = tuple(name for name in names if name not in evidence.cancelled)
+    if not rest:
+        return
+    small = [name for name in evidence.scales if 0 < float(evidence.tree.tensor(name).detach().abs().max()) < 1e-3]
+    if small:
+        size = float(evidence.tree.tensor(small[0]).detach().abs().max())
+        text = (
+            f"{small[0]}: a branch is scaled by at most {number(size)}, so the gradients behind it are that small too."
+        )
+        found.add(
+            Cause(
+                "vanishing",
+                small[0],
+                rest,
+                "info",
+                text,
+                (f"largest |{small[0]}| {number(size)}",),
+                None,
+                "Behind a small scale",
+                small[0],
+            )
+        )
+        return
+    steps = [(op, op.grads[0].largest) for op in evidence.ops if op.grads and op.grads[0].finite]
+    where, drop = "", 1.0
+    for op, size in steps:
+        for user in evidence.users[op.index]:
+            grads = evidence.ops[user].grads
+            if grads and size > 0 and size / max(grads[0].largest, 1e-300) < drop:
+                drop, where = size / max(grads[0].largest, 1e-300), evidence.ops[user].where
+    ends = [size for _, size in steps if size > 0]
+    seen = (
+        f"largest gradient {number(max(ends, default=0.0))} at its largest, {number(min(ends, default=0.0))} at its smallest",
+    )
+    text = f"{names_text(rest)}: the gradient shrinks on its way back to below 1.2e−7 of what it is nearer to the loss"
+    text += f"; the largest single drop, to {number(drop)} of it, is at {where}." if where else "."
+    repair = "Use a normalisation, a residual path, or an activation that does not saturate."
+    found.add(Cause("vanishing", where.split(" ")[0], rest, "warning", text, seen, repair, "Vanishing gradient"))

@@ -1,0 +1,53 @@
+"""Why a gradient is zero, missing, weak or not finite (rules G3 and G4).
+
+The gradient of a weight is what arrives from the loss times what the layer was fed, so a zero has one of two origins.
+Nothing arrives: walk from the parameter towards the loss to the first Op that received a gradient and passed on none;
+that Op, or a zero weight in it, is the cause (`blocked`). Something arrives: then what was fed is zero; walk towards
+the input to the first Op that made zeros from something else (`unfed`). One cause per origin; everything that follows
+from it is in `affects`. Where no rule knows the origin, the cause says what was measured and does not guess.
+"""
+
+from __future__ import annotations
+
+from weightlab.check import broken, silent
+from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found
+
+__all__ = ["Cause", "find_causes", "last_resort"]
+
+
+def find_causes(evidence: Evidence) -> tuple[Cause, ...]:
+    """At least one cause for each row that is neither flowing nor frozen; errors first."""
+    found = Found()
+    broken.nonfinite(evidence, found)
+    broken.cut_off(evidence, found)
+    silent.unused(evidence, found)
+    silent.silent(evidence, found)
+    broken.weak(evidence, found)
+    missing = [
+        name
+        for name, status in evidence.status.items()
+        if status not in ("flowing", "frozen") and name not in found.explained()
+    ]
+    for name in missing:
+        found.add(last_resort(evidence, name))
+    return tuple(sorted(found.causes.values(), key=lambda cause: SEVERITIES.index(cause.severity)))
+
+
+def last_resort(evidence: Evidence, name: str) -> Cause:
+    """What was measured around a parameter for which no rule fits."""
+    status = evidence.status[name]
+    seen = []
+    for op in evidence.consumers(name)[:3]:
+        arriving = max((grad.largest for grad in op.grads), default=None)
+        fed = max((out.largest for source in evidence.data(op) for out in source.outs), default=None)
+        seen.append(
+            f"{op.where}: largest gradient at its output {'none' if arriving is None else f'{arriving:.3g}'}, "
+            f"largest value fed to it {'unknown' if fed is None else f'{fed:.3g}'}"
+        )
+    seen = seen or ["no function that took it was seen"]
+    kind = "nonfinite_gradient" if status == "nonfinite" else "vanishing" if status == "weak" else "zero_path"
+    got = {"partial": "some units get exactly zero", "zero": "its gradient is exactly zero"}.get(
+        status, f"it is {status}"
+    )
+    text = f"{name}: {got}, and no single origin was found. {seen[0]}."
+    return Cause(kind, name, (name,), "warning", text, tuple(seen), None, f"{name} is {status}", name)

@@ -1,0 +1,169 @@
+"""What a check measured, and the form of what is concluded from it: `Evidence`, `Cause`, and the words both share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from weightlab.check.recording import Op
+from weightlab.model.tree import ParameterTree
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES = ("error", "warning", "info")
+SATURATING = {
+    "sigmoid",
+    "tanh",
+    "softmax",
+    "log_softmax",
+    "softmin",
+    "hardtanh",
+    "logsigmoid",
+    "erf",
+    "gelu",
+    "silu",
+    "elu",
+}
+MATRIX = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "einsum", "bilinear", "__rmatmul__"}
+MULTIPLY = {"mul", "__mul__", "__rmul__", "multiply", "__imul__"}
+CUTS = {"detach", "data", "argmax", "argmin", "sign", "item", "tolist", "numpy", "long", "int", "bool", "multinomial"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One origin of gradients that do not flow.
+
+    Attributes:
+        kind: see rule G4.
+        at: the parameter or module where it lies; "" for the model itself or the loss.
+        affects: names of the parameters that suffer from it.
+        severity: "error", "warning" or "info".
+        text: one sentence with the place and the numbers.
+        evidence: what was measured, one short sentence each.
+        repair: what to do, or None.
+        title: a few words.
+        name, region: the tensor and cells to show, where there are any.
+    """
+
+    kind: str
+    at: str
+    affects: tuple[str, ...]
+    severity: Severity
+    text: str
+    evidence: tuple[str, ...] = ()
+    repair: str | None = None
+    title: str = ""
+    name: str | None = None
+    region: str | None = None
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that one check measured; made by `check_gradients`. No tensor of the model is held but through the tree."""
+
+    tree: ParameterTree
+    status: Mapping[str, str]
+    ops: list[Op]
+    users: list[list[int]]
+    ran: set[str]
+    zero: dict[str, Tensor]  # parameter -> bool [units]: gets exactly zero
+    cancelled: set[str]
+    scales: set[str]
+
+    def names(self, status: str) -> list[str]:
+        return [name for name, held in self.status.items() if held == status]
+
+    def consumers(self, name: str) -> list[Op]:
+        """Ops that take this parameter, looked for behind views of it (`weight.t()`)."""
+        found = [op for op in self.ops if name in op.parameters]
+        seen: set[int] = set()
+        result: list[Op] = []
+        while found:
+            op = found.pop()
+            if op.index in seen:
+                continue
+            seen.add(op.index)
+            if op.is_view:
+                found += [self.ops[user] for user in self.users[op.index]]
+            else:
+                result.append(op)
+        return sorted(result, key=lambda op: op.index)
+
+    def weights(self, op: Op) -> list[str]:
+        """Parameters that this Op takes, directly or computed from nothing else (weight_norm, `.t()`)."""
+        found = list(op.parameters)
+        for index in op.inputs:
+            if self.weightlike(self.ops[index]):
+                found += self.weights(self.ops[index])
+        return list(dict.fromkeys(found))
+
+    def weightlike(self, op: Op) -> bool:
+        """Whether this was computed from parameters alone."""
+        return (
+            not op.outside
+            and (bool(op.parameters) or bool(op.inputs))
+            and all(self.weightlike(self.ops[index]) for index in op.inputs)
+        )
+
+    def data(self, op: Op) -> list[Op]:
+        return [self.ops[index] for index in op.inputs if not self.weightlike(self.ops[index])]
+
+
+@dataclass(slots=True)
+class Found:
+    """Causes so far, those of one origin joined."""
+
+    causes: dict[tuple[str, str, str], Cause] = field(default_factory=dict)
+
+    def add(self, cause: Cause) -> None:
+        key = (cause.kind, cause.at, (cause.region or "") if cause.kind == "zero_weight" else cause.text)
+        old = self.causes.get(key)
+        if old is not None:
+            cause = replace(old, affects=tuple(dict.fromkeys((*old.affects, *cause.affects))))
+        self.causes[key] = cause
+
+    def explained(self) -> set[str]:
+        return {name for cause in self.causes.values() for name in cause.affects}
+
+
+def units_text(mask: Tensor, word: str) -> str:
+    """`channel 3`, `channels 3, 5, 9`, `all 16 channels`, `1 of 32 ...`."""
+    at = mask.nonzero().reshape(-1).tolist()
+    if len(at) == mask.numel():
+        return f"all {len(at)} {word}s" if len(at) > 1 else f"its only {word}"
+    if len(at) == 1:
+        return f"{word} {at[0]}"
+    shown = ", ".join(map(str, at[:6])) + (", ..." if len(at) > 6 else "")
+    return f"{len(at)} of {mask.numel()} {word}s ({shown})"
+
+
+def region_text(mask: Tensor, axis: int = 0) -> str | None:
+    """The region of these units where it is one range, else None: `[3]`, `[4:9]`, `[:, 3]`."""
+    at = mask.nonzero().reshape(-1).tolist()
+    if not at or at[-1] - at[0] + 1 != len(at):
+        return None
+    if len(at) == mask.numel():
+        return "[...]"
+    inner = str(at[0]) if len(at) == 1 else f"{at[0]}:{at[-1] + 1}"
+    return f"[{':, ' * axis}{inner}]"
+
+
+def number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def names_text(names: Iterable[str]) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:3])
+    return shown if len(listed) <= 3 else f"{shown} and {len(listed) - 3} more"
+
+
+def finite(tensor: Tensor) -> bool:
+    """Screened by the sum, forty times cheaper than isfinite; where the sum overflows every cell is looked at."""
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:
+        return True
+    values = tensor.detach()
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

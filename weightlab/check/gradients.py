@@ -1,0 +1,298 @@
+"""Forward and backward that leave no trace, and what each parameter's gradient says.
+
+One pass: the model runs on aliases of its parameters (`sandbox`), the functions it calls are followed (`recording`),
+and a hook on each alias measures the gradient when it is complete and frees it at once, so that no two are held
+together (rule G5). Reentrant checkpointing delivers a gradient in parts, so there they are all kept to the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from weightlab.check.causes import find_causes
+from weightlab.check.evidence import Evidence
+from weightlab.check.probe import GIVE, Attempt, Probe
+from weightlab.check.recording import LOOKUPS, Op, Recording, largest
+from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
+from weightlab.check.sandbox import Sandbox, same_surroundings
+from weightlab.errors import ProbeFailed
+from weightlab.model.tree import ParameterTree, TensorInfo
+
+__all__ = ["Change", "Changes", "GradientReport", "GradientRow", "Status", "check_gradients"]
+
+# A gradient is weak when its root mean square is below this share of the largest one that arrived before it, that is
+# nearer to the loss: the machine epsilon of float32. With the learning rate at which that parameter moves by its own
+# size, this one moves by less than a rounding step. Depth alone explains such a ratio only by a product of many small
+# factors (Hochreiter et al. 2001, "Gradient flow in recurrent nets", section 2).
+WEAK = 2.0**-23
+# A sum of n terms with a relative error of eps each: below this multiple of eps times the sum of their absolute
+# values, a bias gradient is rounding noise (Higham 2002, "Accuracy and Stability", section 4.2; 32 leaves room for n).
+CANCELLED = 32.0
+
+
+class _Gradient:
+    """What is kept of one parameter's gradient: a vector with one number per output unit."""
+
+    __slots__ = ("axis", "largest", "norm", "order")
+
+    def __init__(self, gradient: Tensor, axis: int, order: int) -> None:
+        values = gradient.detach()
+        self.order, self.axis = order, axis
+        if values.layout is not torch.strided:
+            values = values.coalesce()
+            rows = torch.zeros(gradient.shape[0], dtype=values.values().dtype, device=values.device)
+            inner = values.values()
+            rows[values.indices()[0]] = largest(inner, 0) if inner.ndim > 1 else inner.abs()
+            self.largest, self.norm = rows, _norm(inner)
+        else:
+            self.largest = largest(values, axis) if values.ndim else values.abs().reshape(1)
+            self.norm = _norm(values)
+
+
+def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
+    """Run the probe forward and backward and report on every parameter, leaving no trace (rule G1).
+
+    The model stays in the train or eval mode it is in. Random numbers come from one seed, so that dropout draws the
+    same masks at each check and two checks of an unchanged model agree. Works under `no_grad`, `inference_mode` and
+    autocast. Gradients are those before the user's own hooks on parameters. Cost: about one forward and backward, and
+    two passes over each activation and its gradient; nothing is kept but one number per channel.
+
+    Raises:
+        ProbeFailed: the forward or backward raised, or no input could be made. The model is as it was all the same.
+    """
+    roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
+    with same_surroundings(), Sandbox(tree, roots) as sandbox:
+        recording = Recording(sandbox, tree.modules)
+        try:
+            return _run(tree, probe, sandbox, recording)
+        finally:
+            recording.unhook()
+
+
+def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recording) -> GradientReport:
+    recording.hook()
+    with recording:
+        attempt, loss = _forward(probe, recording)
+        recording.live = False
+        gradients = _backward(loss, tree, sandbox)
+    value = float(loss.detach())
+    del loss
+    weak, cancelled = _weak(tree, gradients, recording.ops)
+    rows = tuple(
+        _row(info, gradients.get(info.name), info.name in weak, _padding(info.name, recording))
+        for info in tree
+        if info.kind == "parameter"
+    )
+    zero = {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()}
+    status: dict[str, str] = {row.name: row.status for row in rows}
+    evidence = Evidence(
+        tree, status, recording.ops, recording.users(), recording.ran, zero, cancelled, recording.scales
+    )
+    return GradientReport(
+        loss=value,
+        rows=rows,
+        causes=find_causes(evidence),
+        synthetic=probe.synthetic,
+        note=attempt.note,
+        training=probe.callee.training,
+    )
+
+
+def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
+    last: Exception | None = None
+    for attempt in probe.attempts():
+        recording.restart()
+        try:
+            loss = attempt.run()
+        except ProbeFailed:
+            raise
+        except Exception as error:
+            last = error
+            continue
+        return attempt, _scalar(loss)
+    title = type(probe.callee).__name__
+    assert last is not None  # attempts() yields at least one, or raises
+    raised = f"{type(last).__name__}: {last}".strip()
+    if probe.synthetic:
+        raise ProbeFailed(f"{title}: no input that was made up fits, the last one raised {raised}. {GIVE}") from last
+    raise ProbeFailed(f"{title}: the forward pass raised {raised}") from last
+
+
+def _scalar(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise ProbeFailed(f"loss: expected a tensor with one number, got {type(loss).__name__}. {GIVE}")
+    if loss.numel() != 1:
+        raise ProbeFailed(f"loss {list(loss.shape)}: expected one number. Reduce it, for example with .mean().")
+    if loss.is_complex():
+        raise ProbeFailed("loss: expected a real number, got a complex one. Take .abs() or .real.")
+    return loss.reshape(())
+
+
+def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, _Gradient]:
+    """Differentiate, and measure each gradient as it becomes complete."""
+    if not loss.requires_grad:
+        return {}
+    found: dict[str, _Gradient] = {}
+    leaves, reentrant = _graph(loss)
+    reached = {id(leaf) for leaf in leaves}
+    # A closure, or a list two levels deep, may have brought a real parameter into the graph: then it is measured there.
+    sources = [(name, alias) for name, alias in sandbox.aliases.items()]
+    sources += [(name, p) for name, held in sandbox.real.items() for p in held if id(p) in reached and p.requires_grad]
+    handles = []
+    kept: list[tuple[str, Tensor]] = []
+
+    def hook_for(name: str) -> Any:
+        axis = unit_axis(tree, name)
+
+        def hook(leaf: Tensor) -> None:
+            if leaf.grad is not None:
+                _add(found, name, _Gradient(leaf.grad, axis, len(found)))
+                leaf.grad = None
+
+        return hook
+
+    for name, leaf in sources:
+        leaf.grad = None
+        if reentrant:
+            kept.append((name, leaf))
+        else:
+            handles.append(leaf.register_post_accumulate_grad_hook(hook_for(name)))  # type: ignore[no-untyped-call]
+    try:
+        if reentrant:  # refuses `inputs`; what else is in the graph keeps its .grad
+            with _grads_aside(leaves):
+                torch.autograd.backward(loss)
+        elif any(id(leaf) in reached for _, leaf in sources):
+            torch.autograd.backward(loss, inputs=[leaf for _, leaf in sources])
+    except Exception as error:
+        raise ProbeFailed(f"the backward pass raised {type(error).__name__}: {error}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, leaf in kept:
+        hook_for(name)(leaf)
+    return found
+
+
+def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
+    """The leaves that the loss depends on, and whether reentrant checkpointing hides others."""
+    leaves: list[Tensor] = []
+    reentrant = False
+    stack, seen = [loss.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        reentrant = reentrant or node.name() == "CheckpointFunctionBackward"
+        stack.extend(following for following, _ in node.next_functions)
+    return leaves, reentrant
+
+
+@contextlib.contextmanager
+def _grads_aside(leaves: list[Tensor]) -> Iterator[None]:
+    aside = [(leaf, leaf.grad) for leaf in leaves]
+    try:
+        for leaf, _ in aside:
+            leaf.grad = None
+        yield
+    finally:
+        for leaf, grad in aside:
+            if grad is not None:
+                leaf.grad = grad
+
+
+def _add(found: dict[str, _Gradient], name: str, new: _Gradient) -> None:
+    old = found.get(name)
+    if old is not None:  # by its alias and by a closure: the parts add up to at most this
+        new.largest = torch.maximum(old.largest, new.largest)
+        new.norm = math.hypot(old.norm, new.norm)
+        new.order = old.order
+    found[name] = new
+
+
+def unit_axis(tree: ParameterTree, name: str) -> int:
+    """The axis of output units: 0, but 1 for the weight [in, out / groups, *kernel] of an ungrouped ConvTranspose."""
+    path, _, local = name.rpartition(".")
+    module = tree.module(path)
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1
+    return 1 if transposed and local.startswith("weight") and len(tree[name].shape) > 1 else 0
+
+
+def _norm(values: Tensor) -> float:
+    """Euclidean norm; in float32 for half types, and in float64 only where float32 over- or underflows."""
+    if values.numel() == 0:
+        return 0.0
+    wide = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else None
+    norm = float(torch.linalg.vector_norm(values, dtype=wide))
+    if (norm == 0.0 or math.isinf(norm)) and values.device.type != "mps":
+        double = torch.complex128 if values.is_complex() else torch.float64
+        norm = float(torch.linalg.vector_norm(values.to(double)))
+    return norm
+
+
+def _weak(tree: ParameterTree, gradients: dict[str, _Gradient], ops: list[Op]) -> tuple[set[str], set[str]]:
+    """Names whose gradient is far below those nearer to the loss, and names whose gradient cancels by construction."""
+    weak: set[str] = set()
+    reference = 0.0
+    for name, gradient in sorted(gradients.items(), key=lambda item: item[1].order):
+        size = gradient.norm / math.sqrt(max(1, tree[name].numel))
+        if math.isfinite(size):
+            if 0.0 < size < WEAK * reference:
+                weak.add(name)
+            reference = max(reference, size)
+    cancelled: set[str] = set()
+    for name in {op.bias for op in ops if op.bias in gradients}:
+        held = [op for op in ops if op.bias == name]
+        total, terms, epsilon = (
+            sum(op.absolute for op in held),
+            sum(op.terms for op in held),
+            max(op.epsilon for op in held),
+        )
+        # Terms of random sign leave about 1 / sqrt(terms) of their absolute sum: far above what counts as cancelled.
+        limit = min(CANCELLED * epsilon, 0.01 / math.sqrt(max(1, terms))) * total
+        only = all(op.bias == name for op in ops if name in op.parameters)
+        if only and terms > 1 and gradients[name].norm <= limit and total > 0:
+            cancelled.add(name)
+    return weak | cancelled, cancelled
+
+
+def _padding(name: str, recording: Recording) -> Tensor | None:
+    """Rows that lookups asked for, where lookups are all that uses this parameter."""
+    used: Tensor | None = None
+    for op in recording.ops:
+        if name in op.parameters:
+            if op.name not in LOOKUPS or op.used_rows is None:
+                return None
+            used = op.used_rows if used is None else used | op.used_rows
+    return used
+
+
+def _row(info: TensorInfo, gradient: _Gradient | None, weak: bool, used: Tensor | None) -> GradientRow:
+    units = info.shape[gradient.axis if gradient else 0] if info.shape else 1
+    status: Status
+    norm: float | None = None
+    zero_units = 0
+    if not info.requires_grad:
+        status = "frozen"
+    elif gradient is None:
+        status = "unreached"
+    else:
+        per_unit = gradient.largest.cpu()
+        norm, zero_units = gradient.norm, int((per_unit == 0).sum())
+        if not bool(per_unit.isfinite().all()):
+            status = "nonfinite"
+        elif zero_units == per_unit.numel():
+            status = "zero"
+        elif zero_units and not (used is not None and not bool(((per_unit == 0) & used).any())):
+            status = "partial"
+        else:
+            status = "weak" if weak else "flowing"
+    return GradientRow(info.name, status, norm, zero_units, units, info.shape, info.aliases)

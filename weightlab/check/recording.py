@@ -1,0 +1,351 @@
+"""What happened during a check's forward and backward: one `Op` for each torch function that made a tensor.
+
+A torch-function mode sees functions and modules alike (`nn.ReLU` calls `F.relu`), with the parameters among their
+arguments; module hooks say on whose behalf. Of each result only the largest absolute value per channel is kept, and the
+same of its gradient: a handful of vectors, never an activation. Composite functions (`F.multi_head_attention_forward`,
+an LSTM) are one Op. A custom `autograd.Function` is not seen; the module around it stands in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from weightlab.check.sandbox import Sandbox
+
+RELU = {"relu", "threshold", "relu6", "hardtanh", "clamp", "clamp_min", "clip", "hardswish", "hardsigmoid"}
+NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
+LOOKUPS = {"embedding", "embedding_bag"}
+# The same cells in another arrangement: nothing is measured at these, the neighbours tell.
+VIEWS = frozenset(
+    ["view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "T", "mT", "swapaxes", "movedim", "squeeze", "unsqueeze", "expand", "expand_as", "contiguous", "clone", "to", "type_as", "float", "half", "bfloat16", "chunk", "split", "unbind", "select", "narrow", "cat", "stack", "requires_grad_", "__getitem__"]
+)
+ATTRIBUTES_THAT_MAKE = {"data", "T", "mT", "H", "mH", "real", "imag"}
+
+
+@dataclass(slots=True)
+class Scale:
+    """Largest absolute value of a tensor per index of its last axis, and of axis 1 where it has three axes or more.
+
+    NaN where any cell is NaN, inf where any is infinite.
+    """
+
+    shape: tuple[int, ...]
+    last: Tensor
+    second: Tensor | None
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Scale:
+        """Measure a floating or complex tensor on its device; two passes, no copy of it."""
+        values, shape = tensor.detach(), tuple(tensor.shape)
+        if values.layout is not torch.strided:
+            values = values.coalesce().values() if values.layout is torch.sparse_coo else values.to_dense()
+        if values.numel() == 0 or values.ndim < 2:
+            return cls(shape, values.reshape(-1).abs(), None)
+        return cls(shape, largest(values, values.ndim - 1), largest(values, 1) if values.ndim >= 3 else None)
+
+    @property
+    def zero(self) -> bool:
+        """Whether every cell is exactly zero."""
+        return not bool(self.last.any())
+
+    @property
+    def finite(self) -> bool:
+        return bool(self.last.isfinite().all())
+
+    @property
+    def largest(self) -> float:
+        return float(self.last.max()) if self.last.numel() else 0.0
+
+    def per_unit(self, units: int) -> Tensor | None:
+        """The axis that has this many units; axis 1 where both have."""
+        if self.second is not None and self.second.numel() == units:
+            return self.second
+        return self.last if self.last.numel() == units else None
+
+    def zero_where(self, mask: Tensor) -> bool | None:
+        """Whether it is zero at every unit of the mask [units]; None where no axis has that many."""
+        if self.zero:
+            return True
+        units = self.per_unit(mask.numel())
+        return None if units is None else not bool(units.cpu()[mask].any())
+
+
+@dataclass(slots=True)
+class Op:
+    """One call of a torch function. `inputs` are indices of the Ops that made its tensor arguments."""
+
+    index: int
+    name: str
+    path: str
+    module_type: str
+    inputs: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    outside: bool = False  # an argument came from outside the model: the batch, or a tensor that nobody announced
+    outside_zero: bool = False
+    grad_enabled: bool = True
+    saw_gradient: bool = False  # an argument was part of a graph
+    tracked: bool = False  # the result is
+    outs: list[Scale] = field(default_factory=list)
+    grads: list[Scale] = field(default_factory=list)
+    highest: Tensor | None = None  # ReLU-like: largest input per unit
+    samples: int = 0
+    used_rows: Tensor | None = None  # lookups: which rows were asked for
+    probability: float = 0.0  # dropout's p
+    bias: str = ""  # linear and convolution: the bias, whose gradient is a plain sum over samples and positions
+    absolute: float = 0.0  # the norm that this sum would have if all its terms had one sign
+    terms: int = 0
+    epsilon: float = 0.0
+
+    @property
+    def where(self) -> str:
+        """`features.1 ReLU`, or `Net (relu)` for a function called in a module's forward."""
+        kind = self.module_type
+        if kind.lower().replace("_", "") == self.name.replace("_", ""):
+            return f"{self.path} {kind}".strip()
+        return f"{self.path or kind} ({self.name})" if kind or self.path else f"loss ({self.name})"
+
+    @property
+    def is_view(self) -> bool:
+        return self.name in VIEWS
+
+
+class Recording(TorchFunctionMode):
+    """Records the Ops of one forward pass while it is active, and their gradients afterwards.
+
+    It also warns the sandbox before a parameter is written to in place; this goes on in the backward, where
+    checkpointing runs parts of the forward again.
+    """
+
+    def __init__(self, sandbox: Sandbox, modules: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.ops: list[Op] = []
+        self.ran: set[str] = set()
+        self.live = True
+        self.scales: set[str] = set()  # parameters used as a factor
+        self._sandbox = sandbox
+        self._makers: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._stack: list[tuple[str, str]] = []
+        self._modules = modules
+        self._handles: list[Any] = []
+
+    def hook(self) -> None:
+        """Follow which module runs. The hooks are removed by `unhook`."""
+        seen: set[int] = set()
+        for path, module in self._modules.items():
+            if id(module) not in seen and not isinstance(module, torch.jit.ScriptModule):
+                seen.add(id(module))
+                self._handles.append(module.register_forward_pre_hook(self._entering(path, module), prepend=True))
+                self._handles.append(module.register_forward_hook(self._leaving(path, module), with_kwargs=True))
+
+    def unhook(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def restart(self) -> None:
+        """Forget a forward that failed."""
+        self.ops.clear()
+        self.ran.clear()
+        self.scales.clear()
+        self._makers.clear()
+        self._stack.clear()
+
+    def users(self) -> list[list[int]]:
+        """For each Op, the Ops that took what it made."""
+        users: list[list[int]] = [[] for _ in self.ops]
+        for op in self.ops:
+            for index in set(op.inputs):
+                users[index].append(op.index)
+        return users
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+            if name not in ATTRIBUTES_THAT_MAKE:
+                return func(*args, **kwargs)
+        elif name == "__set__":
+            return func(*args, **kwargs)
+        written = _written(name, args, kwargs)
+        for tensor in written:
+            self._sandbox.before_write(tensor)
+        if not self.live:
+            return func(*args, **kwargs)
+        plain = name.rstrip("_") if not name.startswith("__") else name
+        taken = list(_tensors((args, kwargs)))
+        highest = None
+        if plain in RELU and taken and taken[0].is_floating_point() and taken[0].numel():
+            highest = _highest(taken[0])
+        # Looked up before the call: an in-place function returns the tensor that it took.
+        inputs, parameters, outside, outside_zero = self._arguments(taken)
+        saw_gradient = any(tensor.requires_grad for tensor in taken)
+        result = func(*args, **kwargs)
+        made = list(_tensors((result,)))
+        if name == "__setitem__":
+            made = [args[0]]
+        if not made or (len(made) == 1 and self._sandbox.stands_for(made[0]) and not written):
+            return result
+        path, kind = self._stack[-1] if self._stack else ("", "")
+        op = Op(len(self.ops), plain, path, kind, inputs, parameters, outside, outside_zero)
+        op.grad_enabled, op.saw_gradient, op.highest = torch.is_grad_enabled(), saw_gradient, highest
+        op.samples = taken[0].shape[0] if taken and taken[0].ndim else 1
+        if plain in LOOKUPS and len(taken) >= 2:
+            op.used_rows = _used_rows(taken[0], taken[1].shape[0], _argument(args, kwargs, 2, "padding_idx", plain))
+        if "dropout" in plain:
+            op.probability = float(kwargs.get("p", args[1] if len(args) > 1 and isinstance(args[1], float) else 0.5))
+        if plain in ("mul", "__mul__", "__rmul__", "multiply", "div", "__imul__"):
+            self.scales.update(parameters)
+        if plain == "linear" or plain.startswith("conv"):
+            flat = [self._sandbox.stands_for(tensor) for tensor in taken[2:] if tensor.ndim == 1]
+            op.bias = next((each for each in flat if each is not None), "")
+        self._finish(op, made)
+        return result
+
+    def _finish(self, op: Op, made: list[Tensor]) -> None:
+        self.ops.append(op)
+        for tensor in made:
+            self._makers[id(tensor)] = (weakref.ref(tensor), op.index)
+            op.tracked = op.tracked or tensor.requires_grad
+            if op.is_view or not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta:
+                continue
+            op.outs.append(Scale.of(tensor))
+            if tensor.requires_grad and not tensor.is_leaf:
+                tensor.register_hook(_keep_gradient(op))  # type: ignore[no-untyped-call]
+
+    def _arguments(self, taken: list[Tensor]) -> tuple[tuple[int, ...], tuple[str, ...], bool, bool]:
+        inputs: list[int] = []
+        parameters: list[str] = []
+        outside, zero = False, True
+        for tensor in taken:
+            name = self._sandbox.stands_for(tensor)
+            if name is not None:
+                parameters.append(name)
+                continue
+            maker = self._makers.get(id(tensor))
+            if maker is not None and maker[0]() is tensor:
+                inputs.append(maker[1])
+            elif not self._sandbox.is_buffer(tensor):
+                outside = True
+                zero = zero and tensor.is_floating_point() and not bool(tensor.detach().any())
+        return tuple(inputs), tuple(dict.fromkeys(parameters)), outside, outside and zero
+
+    def _entering(self, path: str, module: nn.Module) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            if self.live:
+                self._stack.append((path, type(module).__name__))
+                self.ran.add(path)
+
+        return hook
+
+    def _leaving(self, path: str, module: nn.Module) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if not self.live:
+                return
+            while self._stack and self._stack.pop()[0] != path:
+                pass
+            unknown = [
+                tensor
+                for tensor in _tensors((output,))
+                if (maker := self._makers.get(id(tensor))) is None or maker[0]() is not tensor
+            ]
+            if unknown and any(tensor.requires_grad for tensor in unknown):
+                taken = list(_tensors((args, kwargs)))
+                inputs, _, outside, zero = self._arguments(taken)
+                own = [p for p in module._parameters.values() if p is not None]
+                held = tuple(name for p in own if (name := self._sandbox.stands_for(p)) is not None)
+                kind = type(module).__name__
+                op = Op(len(self.ops), kind.lower(), path, kind, inputs, held, outside, zero)
+                op.saw_gradient = any(tensor.requires_grad for tensor in taken)
+                self._finish(op, unknown)
+
+        return hook
+
+
+def largest(values: Tensor, axis: int) -> Tensor:
+    """Largest absolute value per index of one axis, [shape[axis]]; one pass without a copy of the tensor."""
+    others = [other for other in range(values.ndim) if other != axis % values.ndim]
+    if not others:
+        return values.abs()
+    scale: Tensor = torch.linalg.vector_norm(values, ord=float("inf"), dim=others)
+    return scale
+
+
+def _highest(values: Tensor) -> Tensor:
+    """Largest value per unit of a ReLU's input: axis 1 of images and volumes, the last axis otherwise."""
+    values = values.detach()
+    if values.ndim < 2:
+        return values.reshape(-1).clone()
+    axis = 1 if values.ndim >= 4 else values.ndim - 1
+    return values.amax(dim=[other for other in range(values.ndim) if other != axis])
+
+
+def _keep_gradient(op: Op) -> Callable[[Tensor], None]:
+    def hook(gradient: Tensor) -> None:
+        op.grads.append(Scale.of(gradient))
+        if op.bias:
+            axis = gradient.ndim - 1 if op.name == "linear" else max(gradient.ndim - _kernel_axes(op.name) - 1, 0)
+            sums = torch.linalg.vector_norm(
+                gradient.detach(),
+                ord=1,
+                dim=[a for a in range(gradient.ndim) if a != axis] or None,
+                dtype=_wide(gradient),
+            )
+            op.absolute += float(torch.linalg.vector_norm(sums))
+            op.terms += gradient.numel() // max(1, gradient.shape[axis])
+            op.epsilon = max(op.epsilon, torch.finfo(gradient.dtype).eps)
+
+    return hook
+
+
+def _kernel_axes(name: str) -> int:
+    return next((axes for axes in (1, 2, 3) if name.endswith(f"{axes}d")), 2)
+
+
+def _wide(values: Tensor) -> torch.dtype | None:
+    return torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else None
+
+
+def _used_rows(indices: Tensor, rows: int, padding: Any) -> Tensor:
+    used = torch.zeros(rows, dtype=torch.bool, device=indices.device)
+    used[indices.detach().reshape(-1).long().clamp(0, rows - 1)] = True
+    if isinstance(padding, int):
+        used[padding] = False
+    return used.cpu()
+
+
+def _argument(args: Any, kwargs: dict[str, Any], position: int, key: str, name: str) -> Any:
+    return kwargs.get(key, args[position] if name == "embedding" and len(args) > position else None)
+
+
+def _written(name: str, args: Any, kwargs: dict[str, Any]) -> list[Tensor]:
+    """Tensors that this call is going to write to."""
+    found: list[Tensor] = []
+    in_place = name.endswith("_") and not name.endswith("__")
+    if args and (in_place or name in ("__setitem__", "set_") or (name.startswith("__i") and name != "__invert__")):
+        found += _tensors((args[0],))
+    if "out" in kwargs:
+        found += _tensors((kwargs["out"],))
+    if name == "embedding" and (kwargs.get("max_norm") is not None or (len(args) > 3 and args[3] is not None)):
+        found += _tensors((args[1] if len(args) > 1 else kwargs["weight"],))
+    if name == "embedding_bag" and (kwargs.get("max_norm") is not None or (len(args) > 3 and args[3] is not None)):
+        found += _tensors((args[1] if len(args) > 1 else kwargs["weight"],))
+    return found
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list, dict)):
+            yield from _tensors(value)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from _tensors([getattr(value, part.name) for part in dataclasses.fields(value)])

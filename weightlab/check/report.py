@@ -1,0 +1,215 @@
+"""What a check found: one row per parameter, the causes, and how it differs from another check."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from weightlab.check.causes import Cause
+from weightlab.errors import UnknownName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Status = Literal["flowing", "weak", "partial", "zero", "unreached", "frozen", "nonfinite"]
+# Sign, colour and marker together, so that no status is told by colour alone.
+SIGNS: dict[Status, tuple[str, str, str]] = {
+    "flowing": ("●", "#2a8a57", "o"),
+    "weak": ("◌", "#8a6d00", "v"),
+    "partial": ("◐", "#b26a00", "D"),
+    "zero": ("○", "#b3261e", "s"),
+    "unreached": ("×", "#6b4fa0", "x"),
+    "frozen": ("◆", "#4f86b8", "d"),
+    "nonfinite": ("!", "#b3261e", "*"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GradientRow:
+    """One parameter.
+
+    Attributes:
+        name, shape, aliases: as the tree's; a tied tensor is one row with the sum of its gradients.
+        status: see rule G2.
+        norm: Euclidean norm of the gradient; None where no gradient arrived, NaN or inf where it is not finite.
+        zero_units: output units (axis 0; axis 1 of a ConvTranspose weight) that get exactly zero.
+        units: how many output units there are.
+    """
+
+    name: str
+    status: Status
+    norm: float | None
+    zero_units: int
+    units: int
+    shape: tuple[int, ...]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One parameter in two checks. `was` is None for a new one; `ratio` is norm / norm before, None where undefined."""
+
+    name: str
+    was: Status | None
+    status: Status
+    ratio: float | None
+
+    def __str__(self) -> str:
+        state = self.status if self.was == self.status else f"{self.was or 'new'} → {self.status}"
+        return f"{self.name}: {state}" + ("" if self.ratio is None else f", norm × {self.ratio:.3g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A check compared with an earlier one.
+
+    Attributes:
+        loss_before, loss: the two losses.
+        rows: every parameter of the later check.
+        status: those whose status is another.
+        gone: names that only the earlier check has.
+    """
+
+    loss_before: float
+    loss: float
+    rows: tuple[Change, ...]
+    gone: tuple[str, ...] = ()
+
+    @property
+    def loss_delta(self) -> float:
+        return self.loss - self.loss_before
+
+    @property
+    def status(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.rows if change.was != change.status)
+
+    def __getitem__(self, name: str) -> Change:
+        for change in self.rows:
+            if change.name == name:
+                return change
+        raise UnknownName(f"{name}: neither check has a parameter of this name.")
+
+    def __str__(self) -> str:
+        lines = [f"loss {self.loss_before:.4g} → {self.loss:.4g} ({self.loss_delta:+.3g})"]
+        moved = [c for c in self.rows if c.was != c.status or (c.ratio is not None and not 0.5 <= c.ratio <= 2)]
+        lines += [f"  {change}" for change in moved]
+        if not moved:
+            lines.append("  no status changed, no norm moved by more than a factor of 2")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GradientReport:
+    """The result of one check.
+
+    Attributes:
+        loss: the value that was differentiated.
+        rows: one per parameter, in the tree's order.
+        causes: why rows are not flowing, worst first.
+        synthetic: whether the input was made up.
+        note: what was made up: the input, or the choice of loss; empty where the user gave both.
+        training: whether the model was in training mode.
+    """
+
+    loss: float
+    rows: tuple[GradientRow, ...]
+    causes: tuple[Cause, ...]
+    synthetic: bool
+    note: str = ""
+    training: bool = True
+
+    def __getitem__(self, name: str) -> GradientRow:
+        for row in self.rows:
+            if name == row.name or name in row.aliases:
+                return row
+        raise UnknownName(f"{name}: the report has no parameter of this name.")
+
+    def causes_of(self, name: str) -> tuple[Cause, ...]:
+        """The causes that name this parameter among those affected."""
+        first = self[name].name
+        return tuple(cause for cause in self.causes if first in cause.affects)
+
+    def changes_since(self, other: GradientReport) -> Changes:
+        """What is different from an earlier check: status, ratio of norms, loss."""
+        before = {row.name: row for row in other.rows}
+        rows = []
+        for row in self.rows:
+            old = before.pop(row.name, None)
+            ratio = None
+            if old is not None and row.norm is not None and old.norm:
+                ratio = row.norm / old.norm
+                ratio = ratio if math.isfinite(ratio) else None
+            rows.append(Change(row.name, old.status if old is not None else None, row.status, ratio))
+        return Changes(other.loss, self.loss, tuple(rows), tuple(before))
+
+    def __str__(self) -> str:
+        mode = "training" if self.training else "eval"
+        width = max((len(row.name) for row in self.rows), default=4)
+        lines = [f"loss {self.loss:.6g}, {mode} mode" + (f" ({self.note})" if self.note else "")]
+        for row in self.rows:
+            zeros = f"{row.zero_units} of {row.units} units get exactly zero" if row.zero_units else ""
+            lines.append(
+                f"{SIGNS[row.status][0]} {row.name:<{width}}  {row.status:<9}  {_number(row.norm):>9}  {zeros}".rstrip()
+            )
+        lines += [f"{cause.severity}: {cause.text}" for cause in self.causes]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        body = []
+        for row in self.rows:
+            sign, colour, _ = SIGNS[row.status]
+            zeros = f"{row.zero_units} / {row.units}" if row.zero_units else ""
+            body.append(
+                f"<tr><td style='color:{colour}'>{sign} {row.status}</td>"
+                f"<td style='text-align:left'>{html.escape(row.name)}</td>"
+                f"<td>{_number(row.norm)}</td><td>{zeros}</td></tr>"
+            )
+        causes = "".join(
+            f"<li><b>{html.escape(cause.title)}</b> ({cause.severity}) {html.escape(cause.text)}</li>"
+            for cause in self.causes
+        )
+        note = f" · {html.escape(self.note)}" if self.note else ""
+        return (
+            f"<div>loss {self.loss:.6g}{note}<table style='font-variant-numeric:tabular-nums'>"
+            "<tr><th>status</th><th>parameter</th><th>norm</th><th>zero units</th></tr>"
+            f"{''.join(body)}</table><ul>{causes}</ul></div>"
+        )
+
+    def plot(self) -> Figure:
+        """Gradient norms in the model's order, logarithmic; rows without a positive norm stand on the floor."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(max(5.0, min(16.0, 0.28 * len(self.rows) + 2)), 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        norms = [row.norm for row in self.rows if row.norm and math.isfinite(row.norm)]
+        floor = min(norms, default=1.0) / 10
+        for status, (_, colour, marker) in SIGNS.items():
+            at = [place for place, row in enumerate(self.rows) if row.status == status]
+            if at:
+                shown = [_drawn(self.rows[place].norm, floor) for place in at]
+                axes.scatter(at, shown, c=colour, marker=marker, label=f"{status} ({len(at)})", zorder=3)
+        axes.set_yscale("log")
+        axes.set_ylabel("gradient norm")
+        axes.set_title(f"loss {self.loss:.4g}", loc="left", fontsize=10)
+        axes.grid(axis="y", alpha=0.3)
+        if len(self.rows) <= 60:
+            axes.set_xticks(range(len(self.rows)), [row.name for row in self.rows], rotation=90, fontsize=7)
+        else:
+            axes.set_xlabel("parameter, in the model's order")
+        if self.rows:
+            axes.legend(fontsize=8)
+        return figure
+
+
+def _drawn(norm: float | None, floor: float) -> float:
+    return norm if norm and math.isfinite(norm) else floor
+
+
+def _number(norm: float | None) -> str:
+    return "–" if norm is None else f"{norm:.3g}"

@@ -1,0 +1,438 @@
+"""Gradients that are exactly zero: who blocks them, or who feeds zeros."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from weightlab.check.evidence import (
+    MATRIX,
+    MULTIPLY,
+    SATURATING,
+    Cause,
+    Evidence,
+    Found,
+    Severity,
+    number,
+    region_text,
+    units_text,
+)
+from weightlab.check.recording import LOOKUPS, NORMS, RELU, Op
+
+# Far from the output of a deep plain ReLU net all samples look alike, and about half of the units are off for all of
+# them, healthy as they may be (Lu et al. 2019, "Dying ReLU and initialization", section 3); nearly all is different.
+MOSTLY = 0.9
+
+
+def unused(evidence: Evidence, found: Found) -> None:
+    """Rows of an embedding, or of a sliced parameter, that this batch does not ask for."""
+    for name, zero in evidence.zero.items():
+        if not bool(zero.any()) or evidence.tree[name].shape[:1] != (zero.numel(),):
+            continue
+        taken = [op for op in evidence.ops if name in op.parameters]
+        lookups = [op for op in taken if op.used_rows is not None]
+        slices = [
+            op for op in taken if op.name in ("__getitem__", "narrow", "select", "index_select", "gather", "split")
+        ]
+        if not taken or len(lookups) + len(slices) < len(taken) or bool(zero.all()):
+            continue
+        used = torch.zeros_like(zero)
+        for op in lookups:
+            assert op.used_rows is not None
+            used |= op.used_rows
+        rows = zero & ~used
+        if bool(rows.any()):
+            count = int(rows.sum())
+            text = f"{name}: {count} of {zero.numel()} rows are not used by this batch, so they get no gradient."
+            found.add(
+                Cause(
+                    "unused_rows",
+                    name,
+                    (name,),
+                    "info",
+                    text,
+                    (f"{zero.numel() - count} rows are used",),
+                    None,
+                    f"{count} of {zero.numel()} rows unused",
+                    name,
+                    region_text(rows),
+                )
+            )
+
+
+def silent(evidence: Evidence, found: Found) -> None:
+    """Every row whose gradient is zero, wholly or in some units."""
+    for status in ("zero", "partial"):
+        for name in evidence.names(status):
+            zero = evidence.zero[name]
+            for op in evidence.consumers(name):
+                _explain(evidence, found, name, op, zero)
+    for key, cause in found.causes.items():
+        if cause.kind == "zero_weight" and cause.region == "[...]" and evidence.status.get(cause.at) == "flowing":
+            # Heads, last norms and LoRA factors start like this on purpose.
+            text = f"{cause.text} It gets a gradient itself, so training leaves zero at the first step."
+            found.causes[key] = replace(cause, severity="info", text=text)
+
+
+def _explain(evidence: Evidence, found: Found, name: str, op: Op, zero: Tensor) -> None:
+    if op.name in LOOKUPS and op.used_rows is not None and op.used_rows.numel() == zero.numel():
+        zero = zero & op.used_rows
+        if not bool(zero.any()):
+            return
+        # What arrives is per cell of the output, not per row of the table: only a wholly silent output is walked.
+        if op.grads and all(grad.zero for grad in op.grads):
+            _blocked(evidence, found, name, op, None)
+        return
+    arriving = op.grads[0] if op.grads else None
+    if arriving is None:
+        return
+    if op.name == "multi_head_attention_forward" and name.endswith("in_proj_bias"):
+        third = zero.numel() // 3
+        keys = torch.zeros_like(zero)
+        keys[third : 2 * third] = True
+        if not bool((zero & ~keys).any()):
+            text = (
+                f"{name}: the key part does not change attention (softmax ignores what all keys share): it gets none."
+            )
+            seen = (f"{int(zero.sum())} of the {third} key units get exactly zero, the rest rounding noise",)
+            region = f"[{third}:{2 * third}]"
+            found.add(
+                Cause("invariant", name, (name,), "info", text, seen, None, "Key bias has no effect", name, region)
+            )
+            return
+    if arriving.zero:
+        _blocked(evidence, found, name, op, None if bool(zero.all()) else zero)
+        return
+    units = arriving.per_unit(zero.numel())
+    quiet = (units.cpu() == 0) & zero if units is not None else torch.zeros_like(zero)
+    if bool(quiet.any()):
+        _blocked(evidence, found, name, op, None if bool(quiet.all()) else quiet)
+    rest = zero & ~quiet
+    if bool(rest.any()):
+        _unfed(evidence, found, name, op, rest)
+
+
+def _blocked(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor | None) -> None:
+    """Nothing arrives at `op` (in the units of the mask): find who lets nothing through."""
+    for blocker, units in _blockers(evidence, op, mask, {op.index}):
+        cause = _classify(evidence, name, blocker, units)
+        if cause is not None:
+            found.add(cause)
+
+
+def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -> list[tuple[Op, Tensor | None]]:
+    """Ops towards the loss that received a gradient and passed none on. A mask [units] of None means all units."""
+    result: list[tuple[Op, Tensor | None]] = []
+    for index in evidence.users[op.index]:
+        user = evidence.ops[index]
+        if index in seen:
+            continue
+        seen.add(index)
+        if user.is_view:
+            result += _blockers(evidence, user, mask, seen)
+            continue
+        if not user.grads:
+            continue
+        wide = mask
+        if mask is not None and user.outs:
+            # Behind a flatten, channel c is the block of columns [c * k, (c + 1) * k).
+            last = user.outs[0].last.numel()
+            flattened = user.outs[0].second is None and user.name not in MATRIX and last % mask.numel() == 0
+            wide = mask.repeat_interleave(last // mask.numel()) if flattened else mask
+        silent_here = all(grad.zero for grad in user.grads)
+        if not silent_here and wide is not None and not _mixes(user):
+            silent_here = user.grads[0].zero_where(wide) is True
+        if silent_here:
+            result += _blockers(evidence, user, wide, seen)
+        else:
+            result.append((user, wide))
+    return result
+
+
+def _mixes(op: Op) -> bool:
+    """Whether output unit c is made of other input units than c."""
+    return op.name in MATRIX or op.name.startswith("conv") or op.name in ("lstm", "gru", "multi_head_attention_forward")
+
+
+def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
+    """The cause at an Op that received a gradient and passed on exactly zero."""
+    if op.name in RELU and op.highest is not None:
+        return _dead(evidence, name, op, mask)
+    weight = _zero_weight(evidence, name, op, mask)
+    if weight is not None:
+        return weight
+    if "dropout" in op.name and op.probability >= 1.0:
+        text = f"{op.where}: p = 1 drops everything, so no gradient passes."
+        return Cause(
+            "zero_path", op.path, (name,), "error", text, ("p = 1",), "Use p below 1.", "Dropout drops everything"
+        )
+    grads = max(grad.largest for grad in op.grads)
+    came = f"largest gradient at its output {number(grads)}, at its input exactly 0"
+    if op.name in SATURATING or op.name in RELU:
+        made = max((out.largest for out in op.outs), default=0.0)
+        text = f"{op.where}: saturated; its derivative is exactly 0 in every cell that {name} reaches."
+        return Cause(
+            "saturated",
+            op.path,
+            (name,),
+            "warning",
+            text,
+            (came, f"largest |output| {number(made)}"),
+            None,
+            f"{op.where} is saturated",
+        )
+    if op.name in MULTIPLY:
+        zeros = [source for source in evidence.data(op) if source.outs and source.outs[0].zero]
+        by = (
+            f" by the output of {zeros[0].where}, which is exactly 0"
+            if zeros
+            else " by exactly 0"
+            if op.outside_zero
+            else ""
+        )
+        text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
+        return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, "Multiplied by zero")
+    text = f"{op.where}: a gradient arrives here and none is passed on towards {name}."
+    return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, f"Gradient ends at {op.where}")
+
+
+def _dead(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause:
+    """A ReLU-like Op with no cell in its linear range, and what keeps it there."""
+    assert op.highest is not None
+    highest = op.highest.cpu().float()
+    dead = highest <= 0
+    meant = dead & mask if mask is not None and mask.numel() == dead.numel() else dead
+    if not bool(meant.any()):
+        came = f"largest gradient at its output {_arriving(op)}, at its input exactly 0"
+        text = f"{op.where}: every cell that {name} reaches is outside its linear range, where the derivative is 0."
+        return Cause("saturated", op.path, (name,), "warning", text, (came,), None, f"{op.where} is saturated")
+    weight = _never_above_zero(evidence, op, meant)
+    if weight is not None:
+        return replace_affects(weight, name)
+    word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
+    top = float(highest[dead].max())
+    side = "below 0" if top < 0 else "at or below 0"
+    bias = _pushing_bias(evidence, op, dead, highest)
+    because = f", because {bias[1]}" if bias else ""
+    text = f"{op.where}: {op.samples} of {op.samples} samples {side} in {units_text(dead, word)}{because}."
+    seen = (f"highest input of these {word}s is {number(top)}", *(bias[2] if bias else ()))
+    severity: Severity = "info"
+    if bool(dead.all()):
+        severity = "error"
+    elif float(dead.float().mean()) > MOSTLY or (bias and bias[3]):
+        severity = "warning"
+    repair = f"Raise {bias[0]} there, for example to 0." if bias else None
+    return Cause(
+        kind="dead_relu",
+        at=op.path,
+        affects=(name,) if name else (),
+        severity=severity,
+        text=text,
+        evidence=seen,
+        repair=repair,
+        title=f"{int(dead.sum())} of {dead.numel()} {word}s are dead",
+        name=bias[0] if bias else None,
+        region=region_text(dead) if bias else None,
+    )
+
+
+def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
+    """A weight that is zero in the dead units, behind shifts that are not above 0: what the ReLU gets is a constant."""
+    shifts: list[str] = []
+    for source in _upstream(evidence, op):
+        for name in evidence.weights(source):
+            value = evidence.tree.tensor(name).detach()
+            if not value.ndim or value.shape[0] != dead.numel():
+                continue
+            if _is_shift(source, name, value):
+                # A shift before a normalisation is subtracted again; one right before the ReLU decides.
+                if not any(evidence.ops[user].name in NORMS for user in evidence.users[source.index]):
+                    if bool((value.cpu()[dead] > 0).any()):
+                        return None
+                    shifts.append(name)
+            elif value.ndim > 1 or source.name in NORMS:
+                if bool((_all_zero_along(value, 0).cpu() | ~dead).all()):
+                    stays = f", {shifts[-1]} is not above 0 there" if shifts else ""
+                    so = f"so {op.where} gets nothing above 0{stays}, and its derivative there is 0"
+                    return _weight_cause(name, dead, 0, so)
+                if source.name not in NORMS:
+                    return None
+    return None
+
+
+def _pushing_bias(
+    evidence: Evidence, op: Op, dead: Tensor, highest: Tensor
+) -> tuple[str, str, tuple[str, ...], bool] | None:
+    """(name, "conv1.bias is −5", evidence, stands out) of a bias without which most dead units would be alive."""
+    for source in _upstream(evidence, op):
+        for name in evidence.weights(source):
+            value = evidence.tree.tensor(name).detach()
+            if value.ndim != 1 or value.numel() != dead.numel() or not _is_shift(source, name, value):
+                continue
+            shift = value.cpu().float()
+            alive = (highest[dead] - shift[dead] > 0) & (shift[dead] < 0)
+            if float(alive.float().mean()) < 0.5:
+                return None
+            low, high = float(shift[dead].min()), float(shift[dead].max())
+            said = f"{name} is {number(low)}" if low == high else f"{name} is between {number(low)} and {number(high)}"
+            others = shift[~dead].abs()
+            stands_out = bool(others.numel()) and -high > 4 * float(others.max())
+            seen = f"without {name}, {int(alive.sum())} of these {alive.numel()} would get inputs above 0"
+            return name, said, (seen,), stands_out
+        if evidence.weights(source):
+            return None
+    return None
+
+
+def _is_shift(op: Op, name: str, value: Tensor) -> bool:
+    return value.ndim == 1 and (op.bias == name or name.endswith("bias"))
+
+
+def _arriving(op: Op) -> str:
+    return number(max((grad.largest for grad in op.grads), default=0.0))
+
+
+def _upstream(evidence: Evidence, op: Op) -> list[Op]:
+    """The chain of Ops that feed this one, nearest first, as long as each has one data input."""
+    chain: list[Op] = []
+    while True:
+        sources = evidence.data(op)
+        if len(sources) != 1 or len(chain) > 8:
+            return chain
+        op = sources[0]
+        chain.append(op)
+
+
+def _zero_weight(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
+    """A weight of this Op that is zero in the columns that the masked units pass through, or altogether."""
+    for weight in evidence.weights(op):
+        value = evidence.tree.tensor(weight).detach()
+        if weight == name or not value.numel() or (value.ndim == 1 and op.bias == weight):
+            continue
+        if value.ndim == 1 and op.name in NORMS and weight.endswith("bias"):
+            continue
+        if not bool(value.any()):
+            return replace_affects(
+                _weight_cause(
+                    weight,
+                    torch.ones(value.shape[0] if value.ndim else 1, dtype=torch.bool),
+                    0,
+                    "so no gradient passes it",
+                ),
+                name,
+            )
+        if mask is None:
+            continue
+        axis = 1 if value.ndim > 1 and _mixes(op) and value.shape[1] > 1 else 0
+        size = value.shape[axis]
+        if size % mask.numel() == 0 and size:
+            wide = mask.repeat_interleave(size // mask.numel())
+            zero = _all_zero_along(value, axis).cpu()
+            if bool((zero | ~wide).all()):
+                return replace_affects(_weight_cause(weight, wide, axis, "so no gradient passes there"), name)
+    return None
+
+
+def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> None:
+    """A gradient arrives at `op`, so what multiplies it must be zero: find who made the zeros."""
+    others = [other for other in evidence.weights(op) if other != name]
+    if op.name in NORMS and mask.numel() == evidence.tree[name].numel:
+        for source in _upstream(evidence, op):
+            cause = _constant(evidence, op, source, mask)
+            if cause is not None:
+                found.add(replace_affects(cause, name))
+                return
+            if not (source.is_view or (source.outs and source.outs[0].zero_where(mask))):
+                break
+    for source in evidence.data(op):
+        cause = _made_zero(evidence, source, set())
+        if cause is not None:
+            found.add(replace_affects(cause, name))
+            return
+    for other in others:  # inside a composite such as attention, the other weight stands between
+        value = evidence.tree.tensor(other).detach()
+        if value.numel() and value.ndim > 1 and not bool(value.any()):
+            found.add(
+                replace_affects(
+                    _weight_cause(
+                        other, torch.ones(value.shape[0], dtype=torch.bool), 0, f"so nothing passes {op.where}"
+                    ),
+                    name,
+                )
+            )
+            return
+    if op.outside_zero and not evidence.data(op):
+        text = f"{op.where}: its input is exactly 0 in every cell, so {name} gets no gradient. Check the batch."
+        found.add(
+            Cause("zero_path", op.path, (name,), "error", text, ("the input is all zeros",), None, "The input is zero")
+        )
+
+
+def _constant(evidence: Evidence, norm: Op, source: Op, mask: Tensor) -> Cause | None:
+    """Why a channel that enters a normalisation is constant, so that its normalised signal is 0."""
+    for weight in evidence.weights(source):
+        value = evidence.tree.tensor(weight).detach()
+        if value.ndim > 1 and value.shape[0] == mask.numel() and bool((_all_zero_along(value, 0).cpu() | ~mask).all()):
+            samples = f"for all {norm.samples} samples" if norm.samples > 1 else "for the sample"
+            return _weight_cause(
+                weight, mask, 0, f"so the signal that {norm.where} normalises is constant and comes out 0 {samples}"
+            )
+    if source.name not in RELU or source.highest is None or source.highest.numel() != mask.numel():
+        return None
+    silent_there = bool(((source.highest.cpu() <= 0) | ~mask).all())
+    return _dead(evidence, "", source, mask) if silent_there else None
+
+
+def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
+    """Where the zeros come from that `op` puts out; None if it does not put out zeros only."""
+    if op.index in seen:
+        return None
+    seen.add(op.index)
+    sources = evidence.data(op)
+    if op.is_view:
+        return next((cause for source in sources if (cause := _made_zero(evidence, source, seen)) is not None), None)
+    if not op.outs or not all(out.zero for out in op.outs[:1]):
+        return None
+    if op.name in RELU and op.highest is not None and bool((op.highest <= 0).all()) and bool((op.highest < 0).any()):
+        return _dead(evidence, "", op, None)
+    weight = _zero_weight(evidence, "", op, None)
+    if weight is not None:
+        return weight
+    if "dropout" in op.name and op.probability >= 1.0:
+        text = f"{op.where}: p = 1 drops everything, so what follows is fed zeros."
+        return Cause("zero_path", op.path, (), "error", text, ("p = 1",), "Use p below 1.", "Dropout drops everything")
+    for source in sources:
+        cause = _made_zero(evidence, source, seen)
+        if cause is not None:
+            return cause
+    text = f"{op.where}: it puts out exactly 0 in every cell, so what it feeds gets no gradient."
+    return Cause(
+        "zero_path", op.path, (), "warning", text, ("largest |output| is 0",), None, f"{op.where} puts out zeros"
+    )
+
+
+def _all_zero_along(value: Tensor, axis: int) -> Tensor:
+    """Which indices of the axis hold zeros only, bool [shape[axis]]."""
+    return (value != 0).movedim(axis, 0).flatten(1).any(1).logical_not() if value.ndim > 1 else value == 0
+
+
+def _weight_cause(weight: str, mask: Tensor, axis: int, so: str) -> Cause:
+    region = region_text(mask, axis)
+    whole = bool(mask.all())
+    place = (
+        weight
+        if whole
+        else f"{weight}{region}"
+        if region
+        else f"{units_text(mask, 'row' if axis == 0 else 'column')} of {weight}"
+    )
+    text = f"{place} is exactly zero, {so}."
+    seen = (f"{int(mask.sum())} of {mask.numel()} {'rows' if axis == 0 else 'columns'} of {weight} are exactly zero",)
+    repair = f"Initialise {place} again, for example with small random values."
+    return Cause("zero_weight", weight, (), "warning", text, seen, repair, f"{place} is zero", weight, region)
+
+
+def replace_affects(cause: Cause, name: str) -> Cause:
+    return replace(cause, affects=(name,) if name else cause.affects)
