@@ -43,7 +43,7 @@ interface Tick {
 
 /** The ends as they are, and between them round numbers that stay clear of the ends. */
 function tickList(limit: number, height: number): Tick[] {
-  const clear = 16 / Math.max(1, height);
+  const clear = 26 / Math.max(1, height);
   const inner = ticks(limit, Math.max(2, Math.min(8, Math.floor(height / 48))))
     .filter((value) => heightOf(value, limit) > clear && heightOf(value, limit) < 1 - clear)
     .map((value) => ({ value, end: false }));

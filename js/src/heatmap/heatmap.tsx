@@ -40,12 +40,12 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
   return (
     <div class="wl-picture">
       <div class="wl-stage" style={{ background: css(of.background) }}>
-        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: arrows move a cell cursor */}
         <div
           ref={stage}
           class={`wl-heatmap wl-tool-${store.tool.value}`}
           data-wl="heatmap"
           role="application"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: arrows move a cell cursor in it
           tabIndex={0}
         />
         <ReadOut picture={picture.value} />

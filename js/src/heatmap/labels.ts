@@ -3,6 +3,8 @@ import { type Axis, endOf, position } from "./axis";
 import { type AxisRange, type Sheet, sizes } from "./layout";
 import { type View, visible } from "./viewport";
 
+/** Labels of columns and facets stand this far above the cells: clear of the first row's label and of selection frames. */
+const LIFT = 8;
 /** Advance of one character of the label font (10 px monospace). */
 export const CHARACTER = 6.05;
 
@@ -112,7 +114,7 @@ function rowLabels(sheet: Sheet, view: View): Label[] {
   const step = all[level] as Step;
   // Above every line of facets the count begins anew, and a label says which facets only when all on screen are one.
   const alone = sheet.facets > 1 && one_line && sheet.wrap === 1 ? Math.floor(seen.row0 / block) : null;
-  const every = thin(extentOf(axis, step.stride, seen.row0) * 1, 13);
+  const every = thin(extentOf(axis, step.stride, seen.row0), 16);
   const out: Label[] = [];
   const name = nameOf(sheet, step.axis);
   const first_line = Math.floor(seen.row0 / block);
@@ -130,13 +132,14 @@ function rowLabels(sheet: Sheet, view: View): Label[] {
       const y0 = Math.max(0, view.y + position(axis, start));
       const y1 = Math.min(view.area.height, view.y + endOf(axis, stop));
       if (y1 <= y0) continue;
-      const y = (y0 + y1) / 2;
+      // Not above the sheet, where the labels of columns are.
+      const y = Math.max(5, (y0 + y1) / 2);
       const last = out.at(-1);
       if (last && y - last.y < 11.5) continue;
       const index = k % step.size;
       const half = Math.max((y1 - y0) / 2, 6);
       out.push({
-        text: name ? `${name} ${index}` : String(index),
+        text: String(index),
         prefix: "",
         x: -8,
         y,
@@ -147,6 +150,10 @@ function rowLabels(sheet: Sheet, view: View): Label[] {
       });
     }
   }
+  // The name with each of a few labels; with many once is enough.
+  out.forEach((label, i) => {
+    if (name && (i === 0 || out.length <= 8)) label.text = `${name} ${label.text}`;
+  });
   return out;
 }
 
@@ -182,6 +189,7 @@ function topLabels(sheet: Sheet, view: View): Label[] {
     const top = Math.max(0, view.y + position(view.rows, line * sheet.block_rows));
     if (line * sheet.block_rows > seen.row0 && !roomy) break;
     let first = true;
+    let end = 0;
     const begin = Math.ceil(Math.floor(seen.column0 / stride) / every) * every;
     for (let k = begin; k * stride < seen.column1; k += every) {
       const facet = line * sheet.wrap + k;
@@ -195,11 +203,19 @@ function topLabels(sheet: Sheet, view: View): Label[] {
       const centred = x1 - x0 < width + 12;
       const x = centred ? (Math.max(x0, 0) + x1) / 2 : Math.max(x0, 0) + 1;
       if (x1 < 0 || x > view.area.width) continue;
+      const start = centred ? x - width / 2 : x;
+      const last = first ? undefined : out.at(-1);
+      if (last && start < end + 5) {
+        // Only a block that is cut off at the left can be in the way: its label goes.
+        out.pop();
+        first = last.prefix !== "";
+      }
+      end = start + width;
       out.push({
         text,
         prefix: first ? axis_name : "",
         x,
-        y: top - 6,
+        y: top - LIFT,
         align: centred ? "center" : "left",
         box: {
           x0: Math.min(Math.max(x0, 0), centred ? x - width / 2 : x0),
@@ -218,7 +234,7 @@ function topLabels(sheet: Sheet, view: View): Label[] {
         text: "",
         prefix: axis_name,
         x: Math.max(0, left_most),
-        y: top - 6,
+        y: top - LIFT,
         align: "left",
         box: { x0: 0, x1: 0, y0: 0, y1: 0 },
         region: full(sheet),

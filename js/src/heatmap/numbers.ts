@@ -19,12 +19,12 @@ export function roundTo(value: number, dtype: string): number {
   const fix =
     Math.abs(value) >= 2 ** (exponent + 1) ? exponent + 1 : Math.abs(value) < 2 ** exponent ? exponent - 1 : exponent;
   const step = 2 ** (Math.max(fix, type.least) - type.bits + 1);
-  const scaled = value / step;
+  const scaled = Math.abs(value) / step;
   let whole = Math.floor(scaled);
   const rest = scaled - whole;
   if (rest > 0.5 || (rest === 0.5 && whole % 2 !== 0)) whole++;
-  const out = whole * step;
-  return Math.abs(out) > type.max ? Math.sign(out) * Number.POSITIVE_INFINITY : out;
+  const size = whole * step;
+  return Math.sign(value) * (size > type.max ? Number.POSITIVE_INFINITY : size);
 }
 
 /** Decimal digits and exponent of the first digit, as Python writes them: 0.0001, 1e-05, 1e+16. */

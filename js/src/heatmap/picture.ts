@@ -5,32 +5,23 @@
 import { effect, signal } from "@preact/signals";
 import type { Actions } from "../state/actions";
 import type { OpenTensor, Store } from "../state/store";
-import { type Axis, cellAt, extent, pixelCells, position } from "./axis";
+import { position } from "./axis";
 import { createCanvas2d } from "./canvas2d";
 import { colours, css, entryOf, limitOf, type Rgb, rgb } from "./colormap";
-import { blockRegion, facetRegion, type Label, labelAt, labels, marginFor } from "./labels";
-import { type AxisRange, type Cell, cellOf, indexOf, isBlank, makeSheet, type Rect, type Sheet } from "./layout";
+import { hit } from "./hit";
+import { type Label, labels, marginFor } from "./labels";
+import { type AxisRange, type Cell, cellOf, indexOf, makeSheet, type Sheet } from "./layout";
 import { Loader } from "./loader";
-import { indexText, short, shortest } from "./numbers";
+import { indexText, shortest } from "./numbers";
 import { drawOverlay, type Margins, type Theme } from "./overlay";
+import { binOf, binText, exactValue, keyAt, legendOf, line } from "./reading";
 import { type Reading, Readout } from "./readout";
 import { rectsOfRegion, regionOfRect } from "./regions";
-import type { DrawTile, Renderer } from "./renderer";
+import type { Renderer } from "./renderer";
+import { drawTiles, tableOf } from "./scene";
 import { type CachedTile, shownPlane, TileCache } from "./tile-cache";
-import { footprint, type Gesture, IDLE, type Point, span, type Target } from "./tools";
-import {
-  fit,
-  levelOf,
-  resize,
-  standIns,
-  TILE,
-  tileRect,
-  type View,
-  visible,
-  type Wanted,
-  wantedTiles,
-  zoom,
-} from "./viewport";
+import { footprint, type Gesture, IDLE, type Point, span } from "./tools";
+import { fitView, resize, type View, visible, type Wanted, wantedTiles, zoom } from "./viewport";
 import { createWebgl } from "./webgl";
 
 /** Tiles of tensors shown before, by name, so that coming back shows them at once. */
@@ -232,7 +223,7 @@ export class Picture {
   }
 
   fit(): void {
-    this.setView((view, sheet, dpr) => fit(sheet, view.area, dpr));
+    this.setView((view, sheet, dpr) => fitView(sheet, view.area, dpr));
   }
 
   zoom(factor: number, x?: number, y?: number): boolean {
@@ -253,42 +244,12 @@ export class Picture {
 
   /** What lies at a position of the page. */
   pointAt(client_x: number, client_y: number): Point | null {
-    const { session } = this;
-    const view = session?.view;
-    if (!session || !view || session.sheet.cells === 0) return null;
-    const box = this.host.getBoundingClientRect();
-    const x = client_x - box.left - this.host.clientLeft - session.margins.left;
-    const y = client_y - box.top - this.host.clientTop - session.margins.top;
-    const along = (axis: Axis, origin: number, at: number, room: number) => {
-      const found = cellAt(axis, Math.max(0, Math.min(room - 0.01, at)) - origin);
-      // In a gap `at` is where the next block begins; the frame belongs to the block before.
-      const cell = Math.max(0, Math.min(axis.cells - 1, Math.ceil(found.at) - 1, Math.floor(found.at)));
-      const inside = at >= 0 && at < room && at - origin < extent(axis);
-      return { cell: found.gap ? cell : Math.min(axis.cells - 1, Math.floor(found.at)), gap: found.gap, inside };
-    };
-    const row = along(view.rows, view.y, y, view.area.height);
-    const column = along(view.columns, view.x, x, view.area.width);
-    const nearest = { row: row.cell, column: column.cell };
-    return { x, y, nearest, target: this.targetAt(session.sheet, x, y, row, column) };
-  }
-
-  private targetAt(
-    sheet: Sheet,
-    x: number,
-    y: number,
-    row: { cell: number; gap: boolean; inside: boolean },
-    column: { cell: number; gap: boolean; inside: boolean },
-  ): Target {
-    const label = labelAt(this.labels, x, y);
-    if (label) return { kind: "region", region: label.region };
-    if (!row.inside || !column.inside || isBlank(sheet, row.cell, column.cell)) return { kind: "nothing" };
-    if (!row.gap && !column.gap) return { kind: "cell", cell: { row: row.cell, column: column.cell } };
-    if (sheet.facets > 1) {
-      const facet =
-        Math.floor(row.cell / sheet.block_rows) * sheet.wrap + Math.floor(column.cell / sheet.block_columns);
-      return { kind: "region", region: facetRegion(sheet, facet) };
-    }
-    return { kind: "region", region: blockRegion(sheet, row.cell, column.cell, row.gap ? "rows" : "columns") };
+    const { session, host } = this;
+    if (!session?.view || session.sheet.cells === 0) return null;
+    const box = host.getBoundingClientRect();
+    const x = client_x - box.left - host.clientLeft - session.margins.left;
+    const y = client_y - box.top - host.clientTop - session.margins.top;
+    return hit(session.sheet, session.view, this.labels, x, y);
   }
 
   /** Painted cells stay on screen until the kernel's answer is. */
@@ -314,13 +275,16 @@ export class Picture {
     const { session, store, host } = this;
     const dpr = devicePixelRatio;
     if (this.width === 0 || this.stage_height === 0) return;
-    if (!session) return this.blank();
+    if (!session) {
+      this.blank();
+      return;
+    }
     const { sheet, margins, cache } = session;
     const area = {
       width: Math.max(1, this.width - margins.left - margins.right),
       height: Math.max(1, this.stage_height - margins.top - margins.bottom),
     };
-    if (!session.view) session.view = fit(sheet, area, dpr);
+    if (!session.view) session.view = fitView(sheet, area, dpr);
     else if (session.view.area.width !== area.width || session.view.area.height !== area.height) {
       session.view = resize(sheet, session.view, area, dpr);
     }
@@ -335,10 +299,10 @@ export class Picture {
     this.renderer.draw({
       width,
       height,
-      rows: inside(pixelCells(view.rows, margins.top + view.y, dpr, height), margins.top, area.height, dpr),
-      columns: inside(pixelCells(view.columns, margins.left + view.x, dpr, width), margins.left, area.width, dpr),
+      rows: tableOf(view.rows, view.y, margins.top, area.height, dpr, height),
+      columns: tableOf(view.columns, view.x, margins.left, area.width, dpr, width),
       blank: sheet.blank,
-      tiles: this.drawTiles(session, view, wanted, dpr),
+      tiles: drawTiles(cache, view, wanted, margins, dpr, store.reduction.peek()),
       colours: of,
       limit,
     });
@@ -347,7 +311,7 @@ export class Picture {
     this.error.value = session.loader.error ?? "";
     if (this.painting?.sent && (complete || session.loader.error)) this.painting = null;
     this.labels = labels(sheet, view);
-    this.drawOver(session, view, dpr);
+    this.drawOver(session, view, wanted, dpr);
     this.legend.value = legendOf(wanted, sheet, store.reduction.peek());
     this.read(session, wanted);
     const painted = `${session.name}@${store.revision.peek()}`;
@@ -383,43 +347,7 @@ export class Picture {
     host.removeAttribute("data-painted");
   }
 
-  private drawTiles(session: Session, view: View, wanted: Wanted, dpr: number): DrawTile[] {
-    const { sheet, cache, margins } = session;
-    const reduction = this.store.reduction.peek();
-    const under: DrawTile[] = [];
-    const own: DrawTile[] = [];
-    const add = (to: DrawTile[], tile: CachedTile, clip: Rect) => {
-      const [row_level, column_level, row, column] = tile.key;
-      const x = (cell: number) => Math.round((margins.left + view.x + position(view.columns, cell)) * dpr);
-      const y = (cell: number) => Math.round((margins.top + view.y + position(view.rows, cell)) * dpr);
-      to.push({
-        plane: shownPlane(tile, reduction),
-        rows: tile.rows,
-        columns: tile.columns,
-        row_level,
-        column_level,
-        row: row * TILE,
-        column: column * TILE,
-        clip,
-        x0: x(clip.column0),
-        x1: x(clip.column1),
-        y0: y(clip.row0),
-        y1: y(clip.row1),
-      });
-    };
-    for (const key of wanted.keys) {
-      const tile = cache.get(key);
-      if (tile) add(own, tile, tileRect(sheet, key));
-      else {
-        const coarse = standIns(sheet, key).find((each) => cache.has(each));
-        const found = coarse && cache.get(coarse);
-        if (found) add(under, found, tileRect(sheet, key));
-      }
-    }
-    return [...under, ...own];
-  }
-
-  private drawOver(session: Session, view: View, dpr: number): void {
+  private drawOver(session: Session, view: View, wanted: Wanted, dpr: number): void {
     const { store, gesture, hover } = this;
     const { sheet } = session;
     const seen = visible(view);
@@ -438,8 +366,8 @@ export class Picture {
         : null;
     const painted = gesture.kind === "brush" ? { cells: gesture.cells, colour: this.brushColour() } : this.painting;
     const bad: CachedTile[] = [];
-    if (levelOf(view.rows.scale, sheet.rows, dpr) + levelOf(view.columns.scale, sheet.columns, dpr) === 0) {
-      for (const key of wantedTiles(sheet, view, dpr).keys) {
+    if (wanted.row_level + wanted.column_level === 0) {
+      for (const key of wanted.keys) {
         const tile = session.cache.get(key);
         if (tile && tile.bad > 0) bad.push(tile);
       }
@@ -473,11 +401,10 @@ export class Picture {
     const label = sheet.cells === 0 ? `${title}, no cells` : title + at;
     if (this.host.getAttribute("aria-label") !== label) this.host.setAttribute("aria-label", label);
     const pointed = this.hover?.target.kind === "cell" ? this.hover.target.cell : null;
-    // Without a new place to read, the question of the pointer is not asked either.
     const use_pointer = this.follow === "pointer" && this.hover !== null;
     const found = use_pointer ? this.reading(session, session.pointer, pointed) : this.focused ? cursor : null;
     const cell = use_pointer ? pointed : this.cursor;
-    const bin = found && cell ? binText(session, wanted, cell) : "";
+    const bin = found && cell ? binText(session.cache, wanted, cell) : "";
     this.show({ text: found ? line(found) : "", was: found?.was ? `was ${found.was}` : "", bin });
   }
 
@@ -488,7 +415,7 @@ export class Picture {
 
   private reading(session: Session, readout: Readout, cell: Cell | null): Reading | null {
     const index = cell && indexOf(session.sheet, cell.row, cell.column);
-    const value = cell ? exactValue(session, cell) : null;
+    const value = cell ? exactValue(session.cache, cell) : null;
     const exact = this.store.open.peek()?.exact_text ?? false;
     const text = value !== null && exact ? shortest(value, session.dtype) : null;
     return readout.at(index, this.store.revision.peek(), text);
@@ -524,15 +451,6 @@ export class Picture {
   }
 }
 
-/** No cells in the margins, where the sheet is panned under the labels. */
-function inside(cells: Int32Array, start: number, length: number, dpr: number): Int32Array {
-  cells.fill(-1, 0, Math.round(start * dpr));
-  cells.fill(-1, Math.round((start + length) * dpr));
-  return cells;
-}
-
-const line = ({ index, text }: Reading): string => `${indexText(index)} = ${text ?? "…"}`;
-
 function themeOf(host: HTMLElement): Theme {
   const style = getComputedStyle(host);
   const of = (name: string, otherwise: string) => style.getPropertyValue(name).trim() || otherwise;
@@ -543,46 +461,4 @@ function themeOf(host: HTMLElement): Theme {
     background: of("--wl-bg", "#fff"),
     mono: of("--wl-mono", "ui-monospace, monospace"),
   };
-}
-
-const keyAt = ({ row_level, column_level }: Wanted, row: number, column: number): [number, number, number, number] => [
-  row_level,
-  column_level,
-  Math.floor(row / (TILE * 2 ** row_level)),
-  Math.floor(column / (TILE * 2 ** column_level)),
-];
-
-function binOf(tile: CachedTile, row: number, column: number): number {
-  const [row_level, column_level, r, c] = tile.key;
-  return (
-    (Math.floor(row / 2 ** row_level) - r * TILE) * tile.columns + Math.floor(column / 2 ** column_level) - c * TILE
-  );
-}
-
-/** The value of a cell, where a fresh float32 tile holds it. */
-function exactValue({ cache }: Session, { row, column }: Cell): number | null {
-  const tile = cache.get([0, 0, Math.floor(row / TILE), Math.floor(column / TILE)]);
-  if (!tile || tile.stale || tile.encoding !== "f32") return null;
-  return tile.planes[0]?.[binOf(tile, row, column)] ?? null;
-}
-
-function binText({ cache, sheet }: Session, wanted: Wanted, { row, column }: Cell): string {
-  const height = 2 ** wanted.row_level;
-  const width = 2 ** wanted.column_level;
-  if (height * width === 1) return "";
-  const tile = cache.get(keyAt(wanted, row, column));
-  const at = tile ? binOf(tile, row, column) : 0;
-  const low = tile?.planes[1]?.[at];
-  const high = tile?.planes[2]?.[at];
-  if (!tile || tile.stale || low === undefined || high === undefined) return "";
-  const rows = Math.min(height, sheet.rows - Math.floor(row / height) * height);
-  const columns = Math.min(width, sheet.columns - Math.floor(column / width) * width);
-  return rows * columns > 1 ? `1 of ${rows * columns} cells, ${short(low)} … ${short(high)}` : "";
-}
-
-function legendOf({ row_level, column_level }: Wanted, sheet: Sheet, reduction: "mean" | "extreme"): string {
-  const rows = Math.min(2 ** row_level, sheet.rows);
-  const columns = Math.min(2 ** column_level, sheet.columns);
-  if (rows * columns <= 1) return "";
-  return `each pixel: ${rows} × ${columns} cells, ${reduction === "mean" ? "mean" : "largest |w|"}`;
 }

@@ -199,6 +199,7 @@ export function rectsOfRegion(
     const clip1 = Math.min(block_rows, view.row1 - top);
     const found = spans.length === 0 ? [] : runsIn(row_radix, rows, clip0, clip1, gap.rows);
     for (const [a, b] of found) {
+      if (out.length > limit) break;
       if (above && above.row1 >= top + a - gap.rows && sameSpans(above.spans, spans)) {
         for (let i = above.from; i < out.length; i++) (out[i] as Rect).row1 = top + b;
         above.row1 = top + b;

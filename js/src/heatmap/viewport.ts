@@ -48,22 +48,37 @@ function largest(axis: (scale: number) => Axis, room: number, cells: number): nu
 }
 
 /** Whole device pixels a cell, where cells are large enough for unevenness to be seen. */
-const even = (scale: number, dpr: number): number => (scale >= 4 ? Math.floor(scale * dpr + 1e-9) / dpr : scale);
+function even(axis: (scale: number) => Axis, scale: number, room: number, dpr: number): number {
+  if (scale < 4) return scale;
+  // Bisection ends a hair below a whole number that fits; just below a step of the gaps that number does not.
+  const pixels = Math.floor(scale * dpr + 1e-9);
+  return (extent(axis(pixels / dpr)) <= room ? pixels : pixels - 1) / dpr;
+}
 
 /** The scales at which the whole sheet is seen: square cells, unless the shape is extreme. */
 export function fitScales(sheet: Sheet, area: Area, dpr: number): { rows: number; columns: number } {
-  const tall = largest((scale) => rowAxis(sheet, scale), area.height, sheet.rows);
-  const wide = largest((scale) => columnAxis(sheet, scale), area.width, sheet.columns);
+  const row = (scale: number) => rowAxis(sheet, scale);
+  const column = (scale: number) => columnAxis(sheet, scale);
+  const tall = largest(row, area.height, sheet.rows);
+  const wide = largest(column, area.width, sheet.columns);
   const square = Math.min(tall, wide);
   const stretch = (cells: number, own: number, room: number): number =>
-    square * cells < room * THINNEST && square < own ? Math.min(own, Math.max(square, room / cells)) : square;
-  return {
-    rows: even(stretch(sheet.rows, tall, area.height), dpr),
-    columns: even(stretch(sheet.columns, wide, area.width), dpr),
+    square * cells < room * THINNEST && square < own ? own : square;
+  const scales = {
+    rows: even(row, stretch(sheet.rows, tall, area.height), area.height, dpr),
+    columns: even(column, stretch(sheet.columns, wide, area.width), area.width, dpr),
   };
+  // Square cells stay square when one of the two had to give way.
+  if (
+    scales.rows !== scales.columns &&
+    stretch(sheet.rows, tall, area.height) === stretch(sheet.columns, wide, area.width)
+  ) {
+    scales.rows = scales.columns = Math.min(scales.rows, scales.columns);
+  }
+  return scales;
 }
 
-export function fit(sheet: Sheet, area: Area, dpr: number): View {
+export function fitView(sheet: Sheet, area: Area, dpr: number): View {
   const scales = fitScales(sheet, area, dpr);
   return { rows: rowAxis(sheet, scales.rows), columns: columnAxis(sheet, scales.columns), x: 0, y: 0, area };
 }
@@ -84,7 +99,7 @@ export const pan = (view: View, dx: number, dy: number): View => clamp({ ...view
 /** The same place at a new size of the area. A view that showed everything shows everything again. */
 export function resize(sheet: Sheet, view: View, area: Area, dpr: number): View {
   const before = fitScales(sheet, view.area, dpr);
-  if (view.rows.scale <= before.rows && view.columns.scale <= before.columns) return fit(sheet, area, dpr);
+  if (view.rows.scale <= before.rows && view.columns.scale <= before.columns) return fitView(sheet, area, dpr);
   const scales = fitScales(sheet, area, dpr);
   const rows = rowAxis(sheet, Math.max(view.rows.scale, scales.rows));
   const columns = columnAxis(sheet, Math.max(view.columns.scale, scales.columns));
