@@ -135,7 +135,9 @@ export function createClient(channel: Channel): Client {
             return;
           }
           const error = isRecord(message["error"]) ? message["error"] : {};
-          reject(new Refused(String(error["kind"] ?? "InternalError"), String(error["message"] ?? "No reason was given.")));
+          reject(
+            new Refused(String(error["kind"] ?? "InternalError"), String(error["message"] ?? "No reason was given.")),
+          );
         },
         fail(error) {
           finish();

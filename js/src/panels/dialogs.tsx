@@ -48,7 +48,11 @@ export function formOf(name: DialogName, shape: readonly number[], row: string):
       };
     case "row": {
       const flat = shape.length < 2;
-      const values: Field = { key: "values", label: "Values", placeholder: flat ? "1, 2, 3 or one for all" : "1, 2, 3 or one" };
+      const values: Field = {
+        key: "values",
+        label: "Values",
+        placeholder: flat ? "1, 2, 3 or one for all" : "1, 2, 3 or one",
+      };
       return {
         title: "Set row",
         hint: flat ? "copy_(values)" : "[row].copy_(values)",
@@ -166,58 +170,58 @@ export function Dialog({ page, name, shape, row }: Props) {
           void apply();
         }}
       >
-      <header>
-        <b>{form.title}</b>
-        <code class="wl-num">{form.hint}</code>
-      </header>
-      {name === "row" && shape.length > 1 ? null : <p class="wl-dim">on {selection}</p>}
-      <div class="wl-fields">
-        {form.fields.map((field) => {
-          const change = (text: string): void => {
-            values.value = { ...values.value, [field.key]: text };
-          };
-          return (
-            <label key={field.key}>
-              <span>{field.label}</span>
-              {field.choices ? (
-                <select
-                  aria-label={field.label}
-                  value={values.value[field.key]}
-                  onChange={(event) => change(event.currentTarget.value)}
-                >
-                  {field.choices.map((choice) => (
-                    <option key={choice}>{choice}</option>
-                  ))}
-                </select>
-              ) : (
-                <input
-                  class="wl-num"
-                  type="text"
-                  aria-label={field.label}
-                  placeholder={field.placeholder}
-                  spellcheck={false}
-                  autocomplete="off"
-                  value={values.value[field.key]}
-                  onInput={(event) => change(event.currentTarget.value)}
-                />
-              )}
-            </label>
-          );
-        })}
-      </div>
-      {error && (
-        <p class="wl-dialog-error" role="alert">
-          {error.message}
-        </p>
-      )}
-      <footer>
-        <button type="button" onClick={close}>
-          Cancel
-        </button>
-        <button type="submit" class="wl-main" disabled={!ready || busy.value}>
-          Apply
-        </button>
-      </footer>
+        <header>
+          <b>{form.title}</b>
+          <code class="wl-num">{form.hint}</code>
+        </header>
+        {name === "row" && shape.length > 1 ? null : <p class="wl-dim">on {selection}</p>}
+        <div class="wl-fields">
+          {form.fields.map((field) => {
+            const change = (text: string): void => {
+              values.value = { ...values.value, [field.key]: text };
+            };
+            return (
+              <label key={field.key}>
+                <span>{field.label}</span>
+                {field.choices ? (
+                  <select
+                    aria-label={field.label}
+                    value={values.value[field.key]}
+                    onChange={(event) => change(event.currentTarget.value)}
+                  >
+                    {field.choices.map((choice) => (
+                      <option key={choice}>{choice}</option>
+                    ))}
+                  </select>
+                ) : (
+                  <input
+                    class="wl-num"
+                    type="text"
+                    aria-label={field.label}
+                    placeholder={field.placeholder}
+                    spellcheck={false}
+                    autocomplete="off"
+                    value={values.value[field.key]}
+                    onInput={(event) => change(event.currentTarget.value)}
+                  />
+                )}
+              </label>
+            );
+          })}
+        </div>
+        {error && (
+          <p class="wl-dialog-error" role="alert">
+            {error.message}
+          </p>
+        )}
+        <footer>
+          <button type="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="wl-main" disabled={!ready || busy.value}>
+            Apply
+          </button>
+        </footer>
       </form>
     </div>
   );

@@ -18,7 +18,8 @@ export function EditBar(page: Page) {
   const tensors = store.hello.value?.tensors;
   const name = store.open.value?.name;
   const at = name !== undefined && tensors ? tensors.name.indexOf(name) : -1;
-  const refused = at >= 0 && tensors && !tensors.editable[at] ? tensors.reason[at] || "This tensor cannot be edited." : "";
+  const refused =
+    at >= 0 && tensors && !tensors.editable[at] ? tensors.reason[at] || "This tensor cannot be edited." : "";
   const off = at < 0 || refused !== "" || store.kernel.value === "restarted";
   const history = store.lab.value?.history;
   const canUndo = (history?.position ?? 0) > 0;

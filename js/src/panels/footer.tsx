@@ -16,7 +16,15 @@ export function Footer({ store, actions }: Page) {
         <svg class="wl-sign" viewBox="0 0 12 12" aria-hidden="true">
           {sign === "ready" && <circle cx="6" cy="6" r="4" fill="currentColor" />}
           {(sign === "busy" || sign === "connecting") && (
-            <circle cx="6" cy="6" r="3.5" fill="none" stroke="currentColor" stroke-width="1.5" stroke-dasharray="5 2.3" />
+            <circle
+              cx="6"
+              cy="6"
+              r="3.5"
+              fill="none"
+              stroke="currentColor"
+              stroke-width="1.5"
+              stroke-dasharray="5 2.3"
+            />
           )}
           {sign === "queued" && <path d="M2.5 3h7M2.5 6h7M2.5 9h4" stroke="currentColor" stroke-width="1.5" />}
           {sign === "restarted" && <path d="m3 3 6 6m0-6-6 6" stroke="currentColor" stroke-width="1.5" />}

@@ -6,9 +6,10 @@ import { number, plural, scientific } from "./format";
 export const STATUSES: readonly Status[] = ["nonfinite", "zero", "unreached", "partial", "weak", "frozen", "flowing"];
 
 export function tally(rows: readonly GradientRow[]): [Status, number][] {
-  return STATUSES.map((status): [Status, number] => [status, rows.filter((row) => row.status === status).length]).filter(
-    ([, rows]) => rows > 0,
-  );
+  return STATUSES.map((status): [Status, number] => [
+    status,
+    rows.filter((row) => row.status === status).length,
+  ]).filter(([, rows]) => rows > 0);
 }
 
 /** Length of a norm's bar, 0 to 1, on a log scale over the report's own range (at least three decades). */
@@ -23,7 +24,8 @@ export function barScale(rows: readonly GradientRow[]): (norm: number | null) =>
   }
   const span = Math.max(3, high - low);
   // The smallest norm keeps a stub: only a true zero has no bar.
-  return (norm) => (norm === null || norm <= 0 ? 0 : 0.06 + 0.94 * Math.max(0, (Math.log10(norm) - (high - span)) / span));
+  return (norm) =>
+    norm === null || norm <= 0 ? 0 : 0.06 + 0.94 * Math.max(0, (Math.log10(norm) - (high - span)) / span);
 }
 
 export function normText(row: GradientRow): string {
@@ -48,7 +50,9 @@ export function ratioText(row: GradientRow): string {
 
 /** Causes for one parameter, the one that sits on it first. */
 export function causesOf(gradients: Gradients, name: string): Cause[] {
-  const here = gradients.causes.filter((cause) => cause.affects.includes(name) || cause.at === name || cause.name === name);
+  const here = gradients.causes.filter(
+    (cause) => cause.affects.includes(name) || cause.at === name || cause.name === name,
+  );
   return here.sort((a, b) => Number(b.at === name) - Number(a.at === name));
 }
 

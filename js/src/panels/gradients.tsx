@@ -61,7 +61,9 @@ function Body({ page, report }: { page: Page; report: Report | null }) {
   }
   return (
     <>
-      {report.synthetic !== null && <p class="wl-hint wl-synthetic">{report.synthetic || "Checked with a made-up input."}</p>}
+      {report.synthetic !== null && (
+        <p class="wl-hint wl-synthetic">{report.synthetic || "Checked with a made-up input."}</p>
+      )}
       {counts.length > 1 && (
         <div class="wl-tally">
           {counts.map(([status, many]) => (
@@ -107,7 +109,6 @@ function Rows({ page, report, rows }: { page: Page; report: Report; rows: Gradie
     cardHeight.value = card.current?.offsetHeight ?? 0;
   });
   // A cause that opens below the fold would look as if the click did nothing.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: only when another one opens.
   useEffect(() => {
     card.current?.scrollIntoView({ block: "nearest" });
   }, [opened.value]);
@@ -140,7 +141,14 @@ function Rows({ page, report, rows }: { page: Page; report: Report; rows: Gradie
   }
 
   return (
-    <div ref={box} class="wl-scroll" role="treegrid" aria-label="Gradient of each parameter" aria-rowcount={rows.length} onKeyDown={onKey}>
+    <div
+      ref={box}
+      class="wl-scroll"
+      role="treegrid"
+      aria-label="Gradient of each parameter"
+      aria-rowcount={rows.length}
+      onKeyDown={onKey}
+    >
       <div style={{ height: `${above}px` }} role="presentation" />
       {rows.slice(start, end).map((row, offset) => (
         <RowAndCause
@@ -178,7 +186,6 @@ function RowAndCause({ row, index, open, bar, cardRef, page, report, onPick }: R
   const changed = row.was !== null && row.was !== row.status;
   return (
     <>
-      {/* biome-ignore lint/a11y/useKeyWithClickEvents: keys are handled by the grid. */}
       <div
         role="row"
         class={`wl-gradient${open ? " wl-open" : ""}${changed ? " wl-changed" : ""}`}

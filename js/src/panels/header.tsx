@@ -42,7 +42,9 @@ export function Header({ store, actions, view }: Page) {
       <button
         type="button"
         disabled={!ready}
-        title={model?.batch === false ? "No batch was given: a made-up input is used" : "One backward pass; leaves no trace"}
+        title={
+          model?.batch === false ? "No batch was given: a made-up input is used" : "One backward pass; leaves no trace"
+        }
         onClick={() => void actions.check()}
       >
         Check gradients

@@ -55,7 +55,9 @@ function Item({ entry, number, current, undone, shown, onPick }: ItemProps) {
       // biome-ignore lint/a11y/noNoninteractiveTabindex: a button in each row would read twice; the row itself is picked.
       tabIndex={0}
       aria-current={current ? "true" : undefined}
-      title={[entry.text, undone ? "undone: Redo brings it back" : "", entry.names.join(", ")].filter(Boolean).join("\n")}
+      title={[entry.text, undone ? "undone: Redo brings it back" : "", entry.names.join(", ")]
+        .filter(Boolean)
+        .join("\n")}
       onClick={onPick}
       onKeyDown={(event) => {
         if (event.key === "Enter" || event.key === " ") {
@@ -63,7 +65,8 @@ function Item({ entry, number, current, undone, shown, onPick }: ItemProps) {
           onPick();
           return;
         }
-        const step = event.key === "ArrowDown" ? "nextElementSibling" : event.key === "ArrowUp" ? "previousElementSibling" : null;
+        const step =
+          event.key === "ArrowDown" ? "nextElementSibling" : event.key === "ArrowUp" ? "previousElementSibling" : null;
         const next = step && event.currentTarget[step];
         if (next instanceof HTMLElement) {
           event.preventDefault();

@@ -11,7 +11,8 @@ export function hostIsDark(body: HTMLElement, root: HTMLElement, systemDark: boo
     // marimo: class and data-theme; Colab: the attribute theme.
     const said = element.dataset["theme"] ?? element.getAttribute("theme") ?? "";
     if (said === "dark" || element.classList.contains("dark") || element.classList.contains("dark-theme")) return true;
-    if (said === "light" || element.classList.contains("light") || element.classList.contains("light-theme")) return false;
+    if (said === "light" || element.classList.contains("light") || element.classList.contains("light-theme"))
+      return false;
   }
   return systemDark;
 }

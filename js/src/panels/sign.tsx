@@ -74,7 +74,11 @@ export function KindSign({ kind }: { kind: Kind }) {
       {kind === "parameter" && <circle cx="6" cy="6" r="1.75" fill="currentColor" />}
       {kind === "buffer" && <path d="M2.5 2.5h7v7h-7z" fill="none" stroke="currentColor" />}
       {kind === "computed" && (
-        <path d="M8.5 2.2C6.6 1.4 6.2 2.8 6 4.4L5.2 9c-.2 1.3-.9 1.7-2 1.2M3.6 5.2h4.4" fill="none" stroke="currentColor" />
+        <path
+          d="M8.5 2.2C6.6 1.4 6.2 2.8 6 4.4L5.2 9c-.2 1.3-.9 1.7-2 1.2M3.6 5.2h4.4"
+          fill="none"
+          stroke="currentColor"
+        />
       )}
     </svg>
   );

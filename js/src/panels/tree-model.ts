@@ -92,7 +92,11 @@ export interface Shown {
 }
 
 /** The rows to draw, in order. With a filter: matching rows and their ancestors, unfolded unless in `folded`. */
-export function visibleRows(roots: Node[], folded: ReadonlySet<string>, match: ((name: string) => boolean) | null): Shown {
+export function visibleRows(
+  roots: Node[],
+  folded: ReadonlySet<string>,
+  match: ((name: string) => boolean) | null,
+): Shown {
   const keep = new Set<Node>();
   let matches = 0;
   const mark = (node: Node): boolean => {
@@ -117,7 +121,7 @@ export function visibleRows(roots: Node[], folded: ReadonlySet<string>, match: (
   return { rows, matches };
 }
 
-/** A tree this long starts folded below its second level: a page of leaves says nothing about a model. */
+/** A tree this long starts folded at its second level: a page of leaves says nothing about a model. */
 const LONG = 1500;
 
 export function foldedAtFirst(roots: Node[]): Set<string> {
@@ -126,7 +130,7 @@ export function foldedAtFirst(roots: Node[]): Set<string> {
   const walk = (nodes: Node[], level: number): void => {
     for (const node of nodes) {
       total += 1;
-      if (level >= 3 && node.children.length > 0) deep.push(node.name);
+      if (level >= 2 && node.children.length > 0) deep.push(node.name);
       walk(node.children, level + 1);
     }
   };

@@ -47,7 +47,11 @@ export function Tree({ store, actions, view }: Page) {
           }}
         />
         {match && (
-          <span class="wl-matches wl-num" aria-live="polite" title={`${count(shown.matches)} of ${plural(total, "tensor")}`}>
+          <span
+            class="wl-matches wl-num"
+            aria-live="polite"
+            title={`${count(shown.matches)} of ${plural(total, "tensor")}`}
+          >
             {count(shown.matches)}
           </span>
         )}
@@ -95,7 +99,6 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
   }
 
   // Opened from elsewhere (a cause's "Show", another view): bring it into sight, without taking the focus.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: folding or filtering must not scroll the tree.
   useEffect(() => {
     const at = rows.findIndex((row) => row.node.name === open && row.node.tensor >= 0);
     if (at >= 0) reveal(at);
@@ -145,7 +148,6 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
   }
 
   return (
-    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: a tree names its active row this way.
     <div
       ref={box}
       class="wl-tree"
@@ -197,7 +199,6 @@ function TreeRow({ id, row, top, active, open, gradient, tensors, onPick }: RowP
   const isModule = node.kind === "module";
   const words = describe(node, tensors, gradient);
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: keys go to the tree, which says which row is active.
     <div
       id={id}
       role="treeitem"
@@ -216,7 +217,11 @@ function TreeRow({ id, row, top, active, open, gradient, tensors, onPick }: RowP
       title={words.join("\n")}
       onClick={onPick}
     >
-      {isModule ? <Fold leaf={node.children.length === 0} open={row.expanded} /> : <Sign node={node} gradient={gradient} tensors={tensors} />}
+      {isModule ? (
+        <Fold leaf={node.children.length === 0} open={row.expanded} />
+      ) : (
+        <Sign node={node} gradient={gradient} tensors={tensors} />
+      )}
       <span class="wl-label">{node.label}</span>
       {isModule ? (
         <span class="wl-type">{node.type}</span>
@@ -238,7 +243,15 @@ function Fold({ leaf, open }: { leaf: boolean; open: boolean }) {
   );
 }
 
-function Sign({ node, gradient, tensors }: { node: Node; gradient: GradientRow | undefined; tensors: TensorColumns | undefined }) {
+function Sign({
+  node,
+  gradient,
+  tensors,
+}: {
+  node: Node;
+  gradient: GradientRow | undefined;
+  tensors: TensorColumns | undefined;
+}) {
   if (gradient) return <StatusSign status={gradient.status} />;
   if (node.kind === "parameter" && tensors?.requires_grad[node.tensor] === false) return <StatusSign status="frozen" />;
   return <KindSign kind={node.kind === "module" ? "parameter" : node.kind} />;

@@ -50,6 +50,8 @@ export function createActions(store: Store, client: Client): Actions {
   let connected = false;
   /** A region text on its way: an edit waits for it, so that what was typed is what is edited. */
   let selecting: Promise<RegionInfo | null> | null = null;
+  let checking = false;
+  let checkAgain = false;
   let repaint: ReturnType<typeof setTimeout> | undefined;
   let catchUp: ReturnType<typeof setTimeout> | undefined;
 
@@ -77,7 +79,8 @@ export function createActions(store: Store, client: Client): Actions {
    * itself at the kernel's full speed.
    */
   function tellEverythingSoon(): void {
-    repaint ??= setTimeout(() => {
+    if (repaint !== undefined) return;
+    repaint = setTimeout(() => {
       repaint = undefined;
       tell("everything", store.revision.value);
     }, 200);
@@ -120,9 +123,11 @@ export function createActions(store: Store, client: Client): Actions {
   /** Runs one request with its words of waiting; turns what goes wrong into the alert. Null when it did. */
   async function ask<T>(words: string, task: () => Promise<T>, retry?: "undo" | "redo"): Promise<T | null> {
     store.working.value = words;
+    const before = store.alert.value;
     try {
       const result = await task();
-      store.alert.value = null;
+      // An alert that came meanwhile is about something else.
+      if (store.alert.value === before) store.alert.value = null;
       return result;
     } catch (error) {
       if (error instanceof Refused && error.kind === "UndoConflict" && retry) {
@@ -145,9 +150,29 @@ export function createActions(store: Store, client: Client): Actions {
       store.shown.value = null;
       store.revision.value = Math.max(revision, store.revision.value);
     });
+    checkSoon(state);
     // More than one step ahead: somebody else was in between, and their push has not come.
     if (revision > expected) tell("everything", revision);
     else if (entry) tell(entry.changed, revision);
+  }
+
+  /** The kernel answers an edit before it checks, so that the picture does not wait for a backward pass. */
+  function checkSoon(state: LabState): void {
+    if (!state.auto_check || state.gradients?.revision === store.revision.value) return;
+    if (checking) checkAgain = true;
+    else void check();
+  }
+
+  async function check(): Promise<void> {
+    checking = true;
+    const answer = await ask("checking gradients", () => client.request("check", {}));
+    checking = false;
+    const again = checkAgain;
+    checkAgain = false;
+    if (!answer) return;
+    store.lab.value = answer.reply.state;
+    meet(answer.revision);
+    if (again) checkSoon(answer.reply.state);
   }
 
   async function send(
@@ -242,15 +267,12 @@ export function createActions(store: Store, client: Client): Actions {
     },
     undo: (force = false) => step("undo", force),
     redo: (force = false) => step("redo", force),
-    async check() {
-      const answer = await ask("checking gradients", () => client.request("check", {}));
-      if (!answer) return;
-      store.lab.value = answer.reply.state;
-      meet(answer.revision);
-    },
+    check,
     async setAutoCheck(on) {
       const answer = await ask("setting", () => client.request("set", { auto_check: on }));
-      if (answer) store.lab.value = answer.reply.state;
+      if (!answer) return;
+      store.lab.value = answer.reply.state;
+      if (on) checkSoon(answer.reply.state);
     },
     async refresh() {
       const answer = await ask("reading the model again", () => client.request("refresh", {}));

@@ -52,7 +52,8 @@ export function createSummaries(store: Store, client: Client, meet: (revision: n
       stale = true;
       return;
     }
-    quick ??= setTimeout(() => {
+    if (quick !== undefined) return;
+    quick = setTimeout(() => {
       quick = undefined;
       void ask("open");
     }, AFTER_PAINT);

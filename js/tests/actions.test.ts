@@ -1,0 +1,227 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import messages from "../../tests/messages.json";
+import { createClient } from "../src/kernel/client";
+import type { Bounds } from "../src/kernel/protocol";
+import { type Actions, createActions } from "../src/state/actions";
+import { createStore, type Store } from "../src/state/store";
+import { FakeModel } from "./fake-model";
+
+interface Example {
+  message: Record<string, unknown>;
+  ok: boolean;
+  why: string;
+}
+const requests = messages.requests as unknown as Example[];
+const replies = messages.replies as unknown as { op: string; message: Record<string, unknown> }[];
+const reply = (op: string): Record<string, unknown> => {
+  const { id: _, revision: __, ...body } = replies.find((each) => each.op === op)?.message ?? {};
+  return body;
+};
+
+let model: FakeModel;
+let store: Store;
+let actions: Actions;
+let changes: [[string, Bounds][] | "everything", number][];
+
+/** Lets promises that are settled run on. */
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  model = new FakeModel();
+  store = createStore();
+  actions = createActions(store, createClient(model));
+  changes = [];
+  actions.onChanged((changed, revision) => changes.push([changed, revision]));
+  actions.connect();
+  model.answer("hello", reply("hello"));
+  await settle();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+async function open(): Promise<void> {
+  void actions.openTensor("conv.weight");
+  model.answer("open", reply("open"));
+  await settle();
+}
+
+/** Names and types of a message's fields, to the depth that the kernel checks. */
+function shape(message: Record<string, unknown>): string {
+  const kind = (value: unknown): string => (value === null ? "null" : Array.isArray(value) ? "list" : typeof value);
+  const fields = Object.entries(message)
+    .filter(([key]) => key !== "id")
+    .map(([key, value]) => {
+      if (key === "op" || key === "edit" || key === "v" || key === "encoding") return `${key}=${String(value)}`;
+      if (key === "args") return `args{${Object.keys(value as object).sort()}}`;
+      return `${key}:${kind(value)}`;
+    });
+  return fields.sort().join(" ");
+}
+
+test("what the page sends has the shape of the good examples", async () => {
+  await open();
+  const waiting = new AbortController().signal;
+  void actions.refresh();
+  void actions.tiles("conv.weight", [[0, 0, 0, 0]], "q8", waiting);
+  void actions.tiles("conv.weight", [[0, 0, 0, 0]], "f32", waiting);
+  void actions.read("conv.weight", [[0, 0, 0, 0]]);
+  void actions.edit({ edit: "zero_", args: {} });
+  void actions.edit({ edit: "fill_", args: { value: "1" } });
+  void actions.edit({ edit: "copy_", args: { values: ["1"] } }, "[2]");
+  void actions.edit({ edit: "clamp_", args: { min: null, max: "1" } });
+  void actions.edit({ edit: "mul_", args: { value: "2" } });
+  void actions.edit({ edit: "init_", args: { method: "normal_" } });
+  void actions.editCells({ edit: "fill_", args: { value: "0" } }, new Float64Array([1, 2]));
+  void actions.undo();
+  void actions.undo(true);
+  void actions.redo();
+  void actions.check();
+  void actions.setAutoCheck(false);
+  void actions.selectText("[3, :, 1:2]");
+  await settle();
+  const good = new Set(requests.filter((each) => each.ok).map((each) => shape(each.message)));
+  for (const { content } of model.sent) {
+    expect([...good], `no example is like ${JSON.stringify(content)}`).toContain(shape(content));
+    expect(String(content["id"]).length).toBeLessThanOrEqual(64);
+  }
+  expect(model.sent.find((sent) => "cells" in sent.content && sent.content["op"] === "edit")?.buffers[0]).toEqual(
+    new Float64Array([1, 2]),
+  );
+});
+
+test("every operation has good and bad examples and a reply that is taken", () => {
+  const ops = new Set(requests.filter((each) => each.ok).map((each) => each.message["op"]));
+  expect([...ops].sort()).toEqual([...new Set(replies.map((each) => each.op))].sort());
+  expect(requests.filter((each) => each.ok).length).toBeGreaterThanOrEqual(12);
+  expect(requests.filter((each) => !each.ok).length).toBeGreaterThanOrEqual(15);
+});
+
+test("an edit writes history and revision, tells what changed, and asks for no check that is already there", async () => {
+  await open();
+  const done = actions.edit({ edit: "zero_", args: {} });
+  await settle();
+  expect(model.last("edit").content["region"]).toBe("[...]");
+  model.answer("edit", reply("edit"), 1);
+  expect(await done).toBe(true);
+  expect(store.revision.value).toBe(1);
+  expect(store.lab.value?.history.position).toBe(1);
+  expect(store.gradients.value?.loss).toBe(2.371);
+  expect(changes).toEqual([
+    [
+      [
+        [
+          "conv.weight",
+          [
+            [3, 4],
+            [0, 3],
+            [0, 3],
+            [0, 3],
+          ],
+        ],
+      ],
+      1,
+    ],
+  ]);
+  expect(model.sent.filter((sent) => sent.content["op"] === "check")).toHaveLength(0);
+});
+
+test("after an edit the check is asked for, when it is on and the report is old", async () => {
+  await open();
+  void actions.edit({ edit: "zero_", args: {} });
+  await settle();
+  model.answer("edit", { ...reply("edit"), state: { ...(reply("edit")["state"] as object), gradients: null } }, 1);
+  await settle();
+  model.answer("check", reply("check"), 1);
+  await settle();
+  expect(store.gradients.value?.rows).toHaveLength(2);
+  expect(model.sent.filter((sent) => sent.content["op"] === "check")).toHaveLength(1);
+});
+
+test("a region that is refused is never edited as the whole tensor", async () => {
+  await open();
+  const region = actions.selectText("[99]");
+  const done = actions.edit({ edit: "zero_", args: {} });
+  model.refuse("region", "EditRefused", "index 99 is outside axis 0");
+  expect(await region).toBeNull();
+  expect(await done).toBe(false);
+  expect(store.alert.value?.message).toContain("outside axis 0");
+  expect(model.sent.some((sent) => sent.content["op"] === "edit")).toBe(false);
+});
+
+test("listed cells are sent as they were typed: their canonical text cannot be read back", async () => {
+  await open();
+  const region = actions.selectText("[[0, 2]]");
+  model.answer("region", { name: "conv.weight", region: { text: "[54 cells]", numel: 54, axes: [] } });
+  await region;
+  void actions.edit({ edit: "zero_", args: {} });
+  await settle();
+  expect(model.last("edit").content["region"]).toBe("[[0, 2]]");
+});
+
+test("a conflict offers to insist, and insisting sends force", async () => {
+  void actions.undo();
+  model.refuse("undo", "UndoConflict", "27 cells changed since");
+  await settle();
+  expect(store.alert.value).toEqual({ message: "27 cells changed since", retry: "undo" });
+  void actions.undo(true);
+  expect(model.last("undo").content["force"]).toBe(true);
+  model.answer("undo", reply("undo"), 2);
+  await settle();
+  expect(store.alert.value).toBeNull();
+});
+
+test("a lost push is caught up with at the next reply", async () => {
+  await open();
+  void actions.read("conv.weight", [[0, 0, 0, 0]]);
+  const tiles = actions.tiles("conv.weight", [[0, 0, 0, 0]], "f32", new AbortController().signal);
+  model.answer("tiles", reply("tiles"), 5);
+  expect((await tiles).revision).toBe(5);
+  expect(store.revision.value).toBe(5);
+  await vi.advanceTimersByTimeAsync(500);
+  expect(changes).toEqual([["everything", 5]]);
+  expect(model.sent.filter((sent) => sent.content["op"] === "hello")).toHaveLength(2);
+});
+
+test("a push tells what changed once, and a training loop's pushes do not flood the kernel", async () => {
+  for (let revision = 1; revision <= 50; revision += 1) {
+    model.emit({ v: 1, push: "changed", revision, changed: [["fc.bias", [[0, 1]]]] });
+    model.emit({ v: 1, push: "changed", revision, changed: [["fc.bias", [[0, 1]]]] });
+    await vi.advanceTimersByTimeAsync(100);
+  }
+  expect(changes).toHaveLength(50);
+  expect(model.sent.filter((sent) => sent.content["op"] === "hello").length).toBeLessThanOrEqual(3);
+  model.emit({ v: 1, push: "status", queued: 2 });
+  expect(store.queued.value).toBe(2);
+});
+
+test("an answer about a tensor that is no longer open is dropped", async () => {
+  void actions.openTensor("conv.weight");
+  const old = model.last("open").content["id"];
+  void actions.openTensor("fc.bias");
+  model.emit({ v: 1, id: old, ok: true, revision: 0, ...reply("open") });
+  await settle();
+  expect(store.open.value).toEqual({ name: "fc.bias", layout: null, summary: null, exact_text: false });
+});
+
+test("a sampled summary is followed by the exact one", async () => {
+  void actions.openTensor("conv.weight");
+  const body = reply("open");
+  model.answer("open", { ...body, summary: { ...(body["summary"] as object), exact: false } });
+  await settle();
+  expect(store.open.value?.summary?.exact).toBe(false);
+  await vi.advanceTimersByTimeAsync(400);
+  model.answer("summary", reply("summary"));
+  await settle();
+  expect(store.open.value?.summary?.exact).toBe(true);
+});
+
+test("after a restart an action says so instead of hanging", async () => {
+  await open();
+  model.dead = true;
+  expect(await actions.edit({ edit: "zero_", args: {} })).toBe(false);
+  expect(store.kernel.value).toBe("restarted");
+  expect(store.alert.value?.message).toContain("Run the cell again");
+  expect(store.working.value).toBe("");
+});

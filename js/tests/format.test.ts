@@ -1,0 +1,146 @@
+import { expect, test } from "vitest";
+import type { GradientRow } from "../src/kernel/protocol";
+import { outcome } from "../src/panels/code-line";
+import { listOf } from "../src/panels/dialogs";
+import { kernelWords } from "../src/panels/footer";
+import { bytes, count, dims, labelledShape, number, scientific } from "../src/panels/format";
+import { barScale, ratioText, tally } from "../src/panels/gradient-rows";
+import { stays } from "../src/panels/keys";
+import { cellCount, regionText } from "../src/state/region-text";
+import { widthOf } from "../src/state/view";
+
+test("numbers keep four digits and their sign", () => {
+  expect(number(0.18291)).toBe("0.1829");
+  expect(number(-0.0011)).toBe("−0.0011");
+  expect(number(1.2740001)).toBe("1.274");
+  expect(number(3.14159e-7)).toBe("3.14e-7");
+  expect(number(-2.5e7)).toBe("−2.50e7");
+  expect(number(0)).toBe("0");
+  expect(number(null)).toBe("–");
+  expect(scientific(0.031)).toBe("3.1e-2");
+});
+
+test("counts, bytes and shapes read the same in every locale", () => {
+  expect(count(4652008)).toBe("4,652,008");
+  expect(count(12)).toBe("12");
+  expect(bytes(412)).toBe("412 B");
+  expect(bytes(2 ** 30)).toBe("1 GB");
+  expect(bytes(1536)).toBe("1.5 KB");
+  expect(bytes(1023 * 1024)).toBe("1 MB");
+  expect(dims([])).toBe("scalar");
+  expect(labelledShape([32, 3, 3, 3], ["out", "in", "", ""])).toBe("[32 out, 3 in, 3, 3]");
+});
+
+test("a region by mouse is spelled as the kernel spells it", () => {
+  const shape = [16, 3, 7, 7];
+  const all = shape.map((size): [number, number, number] => [0, size, 1]);
+  expect(regionText(all, shape)).toBe("[...]");
+  expect(regionText([[3, 4, 1], ...all.slice(1)] as typeof all, shape)).toBe("[3]");
+  expect(
+    regionText(
+      [
+        [3, 4, 1],
+        [0, 3, 1],
+        [1, 3, 1],
+        [0, 7, 1],
+      ],
+      shape,
+    ),
+  ).toBe("[3, :, 1:3]");
+  expect(
+    regionText(
+      [
+        [0, 16, 2],
+        [0, 3, 1],
+        [0, 7, 1],
+        [6, 7, 1],
+      ],
+      shape,
+    ),
+  ).toBe("[0:16:2, :, :, 6]");
+  expect(regionText([], [])).toBe("[...]");
+  expect(regionText([[0, 1, 1]], [1])).toBe("[...]");
+  expect(
+    cellCount([
+      [0, 16, 3],
+      [1, 3, 1],
+    ]),
+  ).toBe(12);
+});
+
+test("kernel states read word for word as P9 says", () => {
+  expect(kernelWords("ready", 0)).toBe("kernel ready");
+  expect(kernelWords("busy", 0)).toBe("kernel busy");
+  expect(kernelWords("busy", 1)).toBe("1 edit queued");
+  expect(kernelWords("ready", 2)).toBe("2 edits queued");
+  expect(kernelWords("restarted", 1)).toBe("kernel restarted: run the cell again");
+});
+
+test("values are taken as typed; only the trailing comma of Python goes", () => {
+  expect(listOf("1, -2.5,3e-2")).toEqual(["1", "-2.5", "3e-2"]);
+  expect(listOf("[1, 2,]")).toEqual(["1", "2"]);
+  expect(listOf("nan")).toEqual(["nan"]);
+  expect(listOf("1,,2")).toEqual(["1", "", "2"]);
+  expect(listOf("  ")).toEqual([]);
+});
+
+test("an outcome tells what was rounded and which tied names changed", () => {
+  const entry = {
+    id: 1,
+    text: "",
+    code: "",
+    cells: 27,
+    names: ["a.weight", "b.weight"],
+    rounded: 3,
+    requested: ["1.0", "1.003"],
+    stored: ["1.0", "1.0"],
+    changed: [["a.weight", [[0, 1]]]] as [string, [number, number][]][],
+    notes: ["said so"],
+  };
+  expect(outcome(entry)).toBe(
+    "27 cells changed · asked 1.003 → stored 1.0, 3 cells rounded · also b.weight (tied) · said so",
+  );
+  expect(outcome({ ...entry, cells: 1, names: ["a.weight"], rounded: 0, notes: [] })).toBe("1 cell changed");
+});
+
+const row = (norm: number | null, ratio: number | null = null): GradientRow => ({
+  name: "a",
+  status: "flowing",
+  norm,
+  ratio,
+  was: null,
+  zero_units: 0,
+  units: 1,
+});
+
+test("bars are logarithmic, and only a true zero has none", () => {
+  const scale = barScale([row(1), row(1e-3), row(0), row(null)]);
+  expect(scale(1)).toBeCloseTo(1);
+  expect(scale(1e-3)).toBeCloseTo(0.06);
+  expect(scale(Math.sqrt(1e-3))).toBeCloseTo(0.53);
+  expect(scale(0)).toBe(0);
+  expect(barScale([])(1)).toBe(0);
+  expect(barScale([row(5)])(5)).toBeCloseTo(1);
+});
+
+test("only a notable change of norm is told", () => {
+  expect(ratioText(row(1, 1.1))).toBe("");
+  expect(ratioText(row(1, 2.4))).toBe("↑ 2.4×");
+  expect(ratioText(row(1, 0.25))).toBe("↓ 4×");
+  expect(ratioText(row(1))).toBe("");
+  expect(tally([row(1), row(2)])).toEqual([["flowing", 2]]);
+});
+
+test("plain keys stay, the browser's and the host's pass (P6)", () => {
+  const key = (name: string, held: Partial<KeyboardEvent> = {}) =>
+    stays({ key: name, ctrlKey: false, metaKey: false, altKey: false, ...held });
+  for (const each of ["d", "b", "ArrowDown", "Enter", "Escape", " ", "?"]) expect(key(each), each).toBe(true);
+  for (const each of ["Tab", "F5", "F12"]) expect(key(each), each).toBe(false);
+  expect(key("z", { ctrlKey: true })).toBe(true);
+  expect(key("c", { ctrlKey: true })).toBe(false);
+  expect(key("s", { metaKey: true })).toBe(false);
+});
+
+test("widths fold at 900 and 600", () => {
+  expect([1280, 900, 899, 600, 599].map(widthOf)).toEqual(["wide", "wide", "narrow", "narrow", "slim"]);
+});
