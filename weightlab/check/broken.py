@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weightlab.check.evidence import CUTS, Cause, Evidence, Found, finite, names_text, number
-from weightlab.check.recording import NORMS, Op
+from weightlab.check.measures import NORMS, Op
 
 FINITE_BACKWARD = "divide", "div", "sqrt", "norm", "pow", "log", "where", "acos", "asin", "atan2", "std", "cdist"
 
@@ -100,30 +100,18 @@ def cut_off(evidence: Evidence, found: Found) -> None:
         owner = name.rpartition(".")[0]
         taken = [op for op in evidence.ops if name in op.parameters]
         if not taken:
-            if owner in evidence.ran or not owner:
-                seen = f"{owner or 'the model'} ran and did not use it"
-            else:
-                seen = f"{owner} did not run"
-            text = f"{name}: the forward pass did not use it ({seen})."
-            found.add(Cause("unreached", name, (name,), "warning", text, (seen,), None, f"{name} is not used", name))
+            ran = owner in evidence.ran or not owner
+            text = f"{name}: {owner or 'the model'} ran without using it." if ran else f"{owner}: it did not run."
+            seen = "no function of this forward pass took it" if ran else f"{owner} was not called in this forward pass"
+            at = name if ran else owner
+            found.add(Cause("unreached", at, (name,), "warning", text, (seen,), None, f"{at} is not used", name))
             continue
         cut = _first_cut(evidence, taken)
         if cut is None:
             op = taken[0]
-            text = f"{op.where}: it ran, but the loss does not use its output, so {name} gets no gradient."
-            found.add(
-                Cause(
-                    "unreached",
-                    op.path or name,
-                    (name,),
-                    "warning",
-                    text,
-                    (f"{op.name} ran, its output is not used",),
-                    None,
-                    f"{op.where} does not reach the loss",
-                    name,
-                )
-            )
+            text = f"{op.where}: it ran, but the loss does not use its output."
+            seen, title = f"{op.name} ran, nothing leads from it to the loss", f"{op.where} does not reach the loss"
+            found.add(Cause("unreached", op.path or name, (name,), "warning", text, (seen,), None, title, name))
         else:
             op, why = cut
             text = f"{op.where}: {why}, so nothing before it gets a gradient from the loss."
@@ -157,9 +145,7 @@ def _first_cut(evidence: Evidence, taken: list[Op]) -> tuple[Op, str] | None:
 def weak(evidence: Evidence, found: Found) -> None:
     """Gradients that are rounding noise by construction, or that shrank on their way."""
     names = evidence.names("weak")
-    for name in names:
-        if name not in evidence.cancelled:
-            continue
+    for name in sorted(evidence.cancelled):
         op = next(op for op in evidence.ops if op.bias == name)
         norm = next((evidence.ops[user] for user in evidence.users[op.index] if evidence.ops[user].name in NORMS), None)
         by = f": {norm.where} subtracts the mean again" if norm is not None else ""
@@ -169,6 +155,24 @@ def weak(evidence: Evidence, found: Found) -> None:
         )
         repair = f"Leave it out (bias=False): it has no effect before {norm.where}." if norm is not None else None
         found.add(Cause("invariant", name, (name,), "info", text, seen, repair, f"{name} has no effect", name))
+    if evidence.exploding:
+        worst = max(evidence.exploding, key=lambda name: evidence.exploding[name])
+        text = f"{worst}: the gradient grows on its way back, {number(evidence.exploding[worst])} × the last layer's."
+        seen = (f"{len(evidence.exploding)} parameters get more than 8e6 times what the last layer gets",)
+        repair = "Scale the weights down (for example kaiming_normal_), or add a normalisation."
+        found.add(
+            Cause(
+                "exploding",
+                worst,
+                tuple(evidence.exploding),
+                "warning",
+                text,
+                seen,
+                repair,
+                "Exploding gradient",
+                worst,
+            )
+        )
     rest = tuple(name for name in names if name not in evidence.cancelled)
     if not rest:
         return
@@ -192,16 +196,17 @@ def weak(evidence: Evidence, found: Found) -> None:
             )
         )
         return
-    steps = [(op, op.grads[0].largest) for op in evidence.ops if op.grads and op.grads[0].finite]
+    # What the loss itself divides by is no fault of the model.
+    steps = [(op, op.grads[0].largest) for op in evidence.ops if op.module_type and op.grads and op.grads[0].finite]
     where, drop = "", 1.0
     for op, size in steps:
-        for user in evidence.users[op.index]:
-            grads = evidence.ops[user].grads
-            if grads and size > 0 and size / max(grads[0].largest, 1e-300) < drop:
-                drop, where = size / max(grads[0].largest, 1e-300), evidence.ops[user].where
+        for user in (evidence.ops[index] for index in evidence.users[op.index]):
+            if user.module_type and user.grads and size > 0 and size / max(user.grads[0].largest, 1e-300) < drop:
+                drop, where = size / max(user.grads[0].largest, 1e-300), user.where
     ends = [size for _, size in steps if size > 0]
     seen = (
-        f"largest gradient {number(max(ends, default=0.0))} at its largest, {number(min(ends, default=0.0))} at its smallest",
+        f"the largest gradient of an activation is {number(max(ends, default=0.0))}, "
+        f"the smallest {number(min(ends, default=0.0))}",
     )
     text = f"{names_text(rest)}: the gradient shrinks on its way back to below 1.2e−7 of what it is nearer to the loss"
     text += f"; the largest single drop, to {number(drop)} of it, is at {where}." if where else "."

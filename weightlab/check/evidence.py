@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from weightlab.check.recording import Op
+from weightlab.check.measures import Op
 from weightlab.model.tree import ParameterTree
 
 Severity = Literal["error", "warning", "info"]
@@ -71,6 +71,7 @@ class Evidence:
     ran: set[str]
     zero: dict[str, Tensor]  # parameter -> bool [units]: gets exactly zero
     cancelled: set[str]
+    exploding: dict[str, float]  # parameter -> how many times the gradient nearest to the loss
     scales: set[str]
 
     def names(self, status: str) -> list[str]:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from weightlab.check.causes import find_causes
 from weightlab.check.evidence import Evidence
+from weightlab.check.measures import LOOKUPS, Op, largest
 from weightlab.check.probe import GIVE, Attempt, Probe
-from weightlab.check.recording import LOOKUPS, Op, Recording, largest
+from weightlab.check.recording import Recording
 from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
 from weightlab.check.sandbox import Sandbox, same_surroundings
 from weightlab.errors import ProbeFailed
@@ -77,9 +78,9 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
 
 def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recording) -> GradientReport:
     recording.hook()
+    attempt, loss = _forward(probe, recording)
+    recording.live = False
     with recording:
-        attempt, loss = _forward(probe, recording)
-        recording.live = False
         gradients = _backward(loss, tree, sandbox)
     value = float(loss.detach())
     del loss
@@ -91,8 +92,9 @@ def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recordi
     )
     zero = {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()}
     status: dict[str, str] = {row.name: row.status for row in rows}
+    grown = _exploding(tree, gradients)
     evidence = Evidence(
-        tree, status, recording.ops, recording.users(), recording.ran, zero, cancelled, recording.scales
+        tree, status, recording.ops, recording.users(), recording.ran, zero, cancelled, grown, recording.scales
     )
     return GradientReport(
         loss=value,
@@ -109,7 +111,8 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
     for attempt in probe.attempts():
         recording.restart()
         try:
-            loss = attempt.run()
+            with recording:
+                loss = attempt.run()
         except ProbeFailed:
             raise
         except Exception as error:
@@ -262,6 +265,17 @@ def _weak(tree: ParameterTree, gradients: dict[str, _Gradient], ops: list[Op]) -
         if only and terms > 1 and gradients[name].norm <= limit and total > 0:
             cancelled.add(name)
     return weak | cancelled, cancelled
+
+
+def _exploding(tree: ParameterTree, gradients: dict[str, _Gradient]) -> dict[str, float]:
+    """Names whose gradient is above that of the last layer by more than the reciprocal of WEAK, and how many times."""
+    inward = sorted(gradients.items(), key=lambda item: item[1].order)
+    sizes = {name: gradient.norm / math.sqrt(max(1, tree[name].numel)) for name, gradient in inward}
+    last = [size for size in list(sizes.values())[:2] if math.isfinite(size)]
+    reference = max(last, default=0.0)
+    if reference == 0.0:
+        return {}
+    return {name: size / reference for name, size in sizes.items() if math.isfinite(size) and size > reference / WEAK}
 
 
 def _padding(name: str, recording: Recording) -> Tensor | None:

@@ -104,7 +104,8 @@ class Probe:
         if self.probe is not None:
             yield Attempt("", lambda: self.probe(self.model))  # type: ignore[misc]
         elif self.batch is not None:
-            yield Attempt(self._note(), lambda: self._loss_of_batch(model))
+            batch = _copied(self.batch, _device(model))
+            yield Attempt(self._note(), lambda: self._loss_of_batch(model, batch))
         else:
             for text, arguments in synthetic_inputs(model):
                 note = f"{text}; loss: mean squared distance of the outputs to fixed random numbers"
@@ -113,10 +114,9 @@ class Probe:
     def _note(self) -> str:
         return "" if self.loss is not None else "no loss given: chosen from the output and the targets"
 
-    def _loss_of_batch(self, model: nn.Module) -> Any:
-        device = _device(model)
-        if isinstance(self.batch, Mapping):
-            output, target = model(**_copied(dict(self.batch), device)), None
+    def _loss_of_batch(self, model: nn.Module, batch: Any) -> Any:
+        if isinstance(batch, Mapping):
+            output = model(**batch)
             own = _own_loss(output)
             if self.loss is None and own is None:
                 raise ProbeFailed(
@@ -124,7 +124,7 @@ class Probe:
                     "into the batch, or give loss=lambda output, target: ... (target is None)."
                 )
             return own if self.loss is None else self.loss(output, None)
-        inputs, target = _copied(self.batch[0], device), _copied(self.batch[1], device)
+        inputs, target = batch
         if isinstance(inputs, Mapping):
             output = model(**inputs)
         elif isinstance(inputs, (tuple, list)):

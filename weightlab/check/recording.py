@@ -11,110 +11,16 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from weightlab.check.measures import LOOKUPS, RELU, Op, Scale
 from weightlab.check.sandbox import Sandbox
 
-RELU = {"relu", "threshold", "relu6", "hardtanh", "clamp", "clamp_min", "clip", "hardswish", "hardsigmoid"}
-NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
-LOOKUPS = {"embedding", "embedding_bag"}
-# The same cells in another arrangement: nothing is measured at these, the neighbours tell.
-VIEWS = frozenset(
-    ["view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "T", "mT", "swapaxes", "movedim", "squeeze", "unsqueeze", "expand", "expand_as", "contiguous", "clone", "to", "type_as", "float", "half", "bfloat16", "chunk", "split", "unbind", "select", "narrow", "cat", "stack", "requires_grad_", "__getitem__"]
-)
 ATTRIBUTES_THAT_MAKE = {"data", "T", "mT", "H", "mH", "real", "imag"}
-
-
-@dataclass(slots=True)
-class Scale:
-    """Largest absolute value of a tensor per index of its last axis, and of axis 1 where it has three axes or more.
-
-    NaN where any cell is NaN, inf where any is infinite.
-    """
-
-    shape: tuple[int, ...]
-    last: Tensor
-    second: Tensor | None
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> Scale:
-        """Measure a floating or complex tensor on its device; two passes, no copy of it."""
-        values, shape = tensor.detach(), tuple(tensor.shape)
-        if values.layout is not torch.strided:
-            values = values.coalesce().values() if values.layout is torch.sparse_coo else values.to_dense()
-        if values.numel() == 0 or values.ndim < 2:
-            return cls(shape, values.reshape(-1).abs(), None)
-        return cls(shape, largest(values, values.ndim - 1), largest(values, 1) if values.ndim >= 3 else None)
-
-    @property
-    def zero(self) -> bool:
-        """Whether every cell is exactly zero."""
-        return not bool(self.last.any())
-
-    @property
-    def finite(self) -> bool:
-        return bool(self.last.isfinite().all())
-
-    @property
-    def largest(self) -> float:
-        return float(self.last.max()) if self.last.numel() else 0.0
-
-    def per_unit(self, units: int) -> Tensor | None:
-        """The axis that has this many units; axis 1 where both have."""
-        if self.second is not None and self.second.numel() == units:
-            return self.second
-        return self.last if self.last.numel() == units else None
-
-    def zero_where(self, mask: Tensor) -> bool | None:
-        """Whether it is zero at every unit of the mask [units]; None where no axis has that many."""
-        if self.zero:
-            return True
-        units = self.per_unit(mask.numel())
-        return None if units is None else not bool(units.cpu()[mask].any())
-
-
-@dataclass(slots=True)
-class Op:
-    """One call of a torch function. `inputs` are indices of the Ops that made its tensor arguments."""
-
-    index: int
-    name: str
-    path: str
-    module_type: str
-    inputs: tuple[int, ...] = ()
-    parameters: tuple[str, ...] = ()
-    outside: bool = False  # an argument came from outside the model: the batch, or a tensor that nobody announced
-    outside_zero: bool = False
-    grad_enabled: bool = True
-    saw_gradient: bool = False  # an argument was part of a graph
-    tracked: bool = False  # the result is
-    outs: list[Scale] = field(default_factory=list)
-    grads: list[Scale] = field(default_factory=list)
-    highest: Tensor | None = None  # ReLU-like: largest input per unit
-    samples: int = 0
-    used_rows: Tensor | None = None  # lookups: which rows were asked for
-    probability: float = 0.0  # dropout's p
-    bias: str = ""  # linear and convolution: the bias, whose gradient is a plain sum over samples and positions
-    absolute: float = 0.0  # the norm that this sum would have if all its terms had one sign
-    terms: int = 0
-    epsilon: float = 0.0
-
-    @property
-    def where(self) -> str:
-        """`features.1 ReLU`, or `Net (relu)` for a function called in a module's forward."""
-        kind = self.module_type
-        if kind.lower().replace("_", "") == self.name.replace("_", ""):
-            return f"{self.path} {kind}".strip()
-        return f"{self.path or kind} ({self.name})" if kind or self.path else f"loss ({self.name})"
-
-    @property
-    def is_view(self) -> bool:
-        return self.name in VIEWS
 
 
 class Recording(TorchFunctionMode):
@@ -261,22 +167,13 @@ class Recording(TorchFunctionMode):
                 taken = list(_tensors((args, kwargs)))
                 inputs, _, outside, zero = self._arguments(taken)
                 own = [p for p in module._parameters.values() if p is not None]
-                held = tuple(name for p in own if (name := self._sandbox.stands_for(p)) is not None)
+                held = self._arguments(own)[1]
                 kind = type(module).__name__
                 op = Op(len(self.ops), kind.lower(), path, kind, inputs, held, outside, zero)
                 op.saw_gradient = any(tensor.requires_grad for tensor in taken)
                 self._finish(op, unknown)
 
         return hook
-
-
-def largest(values: Tensor, axis: int) -> Tensor:
-    """Largest absolute value per index of one axis, [shape[axis]]; one pass without a copy of the tensor."""
-    others = [other for other in range(values.ndim) if other != axis % values.ndim]
-    if not others:
-        return values.abs()
-    scale: Tensor = torch.linalg.vector_norm(values, ord=float("inf"), dim=others)
-    return scale
 
 
 def _highest(values: Tensor) -> Tensor:

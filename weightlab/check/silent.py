@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from weightlab.check.dead import dead_relu
 from weightlab.check.evidence import (
     MATRIX,
     MULTIPLY,
@@ -14,16 +15,18 @@ from weightlab.check.evidence import (
     Cause,
     Evidence,
     Found,
-    Severity,
     number,
     region_text,
-    units_text,
 )
-from weightlab.check.recording import LOOKUPS, NORMS, RELU, Op
-
-# Far from the output of a deep plain ReLU net all samples look alike, and about half of the units are off for all of
-# them, healthy as they may be (Lu et al. 2019, "Dying ReLU and initialization", section 3); nearly all is different.
-MOSTLY = 0.9
+from weightlab.check.measures import LOOKUPS, NORMS, RELU, Op
+from weightlab.check.zeros import (
+    all_zero_along,
+    mixes,
+    replace_affects,
+    upstream,
+    weight_cause,
+    zero_weight,
+)
 
 
 def unused(evidence: Evidence, found: Found) -> None:
@@ -66,6 +69,8 @@ def silent(evidence: Evidence, found: Found) -> None:
     """Every row whose gradient is zero, wholly or in some units."""
     for status in ("zero", "partial"):
         for name in evidence.names(status):
+            if name in evidence.cancelled:
+                continue
             zero = evidence.zero[name]
             for op in evidence.consumers(name):
                 _explain(evidence, found, name, op, zero)
@@ -141,30 +146,29 @@ def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -
             last = user.outs[0].last.numel()
             flattened = user.outs[0].second is None and user.name not in MATRIX and last % mask.numel() == 0
             wide = mask.repeat_interleave(last // mask.numel()) if flattened else mask
-        silent_here = all(grad.zero for grad in user.grads)
-        if not silent_here and wide is not None and not _mixes(user):
-            silent_here = user.grads[0].zero_where(wide) is True
-        if silent_here:
+        units = None if wide is None or mixes(user) else user.grads[0].per_unit(wide.numel())
+        if all(grad.zero for grad in user.grads):
             result += _blockers(evidence, user, wide, seen)
-        else:
+        elif wide is None or units is None:
             result.append((user, wide))
+        else:  # unit by unit: some end here, others further on
+            further = wide & (units.cpu() == 0)
+            if bool(further.any()):
+                result += _blockers(evidence, user, further, seen)
+            if bool((wide & ~further).any()):
+                result.append((user, wide & ~further))
     return result
-
-
-def _mixes(op: Op) -> bool:
-    """Whether output unit c is made of other input units than c."""
-    return op.name in MATRIX or op.name.startswith("conv") or op.name in ("lstm", "gru", "multi_head_attention_forward")
 
 
 def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
     """The cause at an Op that received a gradient and passed on exactly zero."""
     if op.name in RELU and op.highest is not None:
-        return _dead(evidence, name, op, mask)
-    weight = _zero_weight(evidence, name, op, mask)
+        return dead_relu(evidence, name, op, mask)
+    weight = zero_weight(evidence, name, op, mask)
     if weight is not None:
         return weight
     if "dropout" in op.name and op.probability >= 1.0:
-        text = f"{op.where}: p = 1 drops everything, so no gradient passes."
+        text = f"{op.where}: p = 1 drops everything: neither signal nor gradient passes."
         return Cause(
             "zero_path", op.path, (name,), "error", text, ("p = 1",), "Use p below 1.", "Dropout drops everything"
         )
@@ -172,7 +176,7 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     came = f"largest gradient at its output {number(grads)}, at its input exactly 0"
     if op.name in SATURATING or op.name in RELU:
         made = max((out.largest for out in op.outs), default=0.0)
-        text = f"{op.where}: saturated; its derivative is exactly 0 in every cell that {name} reaches."
+        text = f"{op.where}: saturated; its derivative is exactly 0 in every cell that matters."
         return Cause(
             "saturated",
             op.path,
@@ -194,153 +198,16 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         )
         text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
         return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, "Multiplied by zero")
-    text = f"{op.where}: a gradient arrives here and none is passed on towards {name}."
+    text = f"{op.where}: a gradient arrives here and none is passed on."
     return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, f"Gradient ends at {op.where}")
-
-
-def _dead(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause:
-    """A ReLU-like Op with no cell in its linear range, and what keeps it there."""
-    assert op.highest is not None
-    highest = op.highest.cpu().float()
-    dead = highest <= 0
-    meant = dead & mask if mask is not None and mask.numel() == dead.numel() else dead
-    if not bool(meant.any()):
-        came = f"largest gradient at its output {_arriving(op)}, at its input exactly 0"
-        text = f"{op.where}: every cell that {name} reaches is outside its linear range, where the derivative is 0."
-        return Cause("saturated", op.path, (name,), "warning", text, (came,), None, f"{op.where} is saturated")
-    weight = _never_above_zero(evidence, op, meant)
-    if weight is not None:
-        return replace_affects(weight, name)
-    word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
-    top = float(highest[dead].max())
-    side = "below 0" if top < 0 else "at or below 0"
-    bias = _pushing_bias(evidence, op, dead, highest)
-    because = f", because {bias[1]}" if bias else ""
-    text = f"{op.where}: {op.samples} of {op.samples} samples {side} in {units_text(dead, word)}{because}."
-    seen = (f"highest input of these {word}s is {number(top)}", *(bias[2] if bias else ()))
-    severity: Severity = "info"
-    if bool(dead.all()):
-        severity = "error"
-    elif float(dead.float().mean()) > MOSTLY or (bias and bias[3]):
-        severity = "warning"
-    repair = f"Raise {bias[0]} there, for example to 0." if bias else None
-    return Cause(
-        kind="dead_relu",
-        at=op.path,
-        affects=(name,) if name else (),
-        severity=severity,
-        text=text,
-        evidence=seen,
-        repair=repair,
-        title=f"{int(dead.sum())} of {dead.numel()} {word}s are dead",
-        name=bias[0] if bias else None,
-        region=region_text(dead) if bias else None,
-    )
-
-
-def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
-    """A weight that is zero in the dead units, behind shifts that are not above 0: what the ReLU gets is a constant."""
-    shifts: list[str] = []
-    for source in _upstream(evidence, op):
-        for name in evidence.weights(source):
-            value = evidence.tree.tensor(name).detach()
-            if not value.ndim or value.shape[0] != dead.numel():
-                continue
-            if _is_shift(source, name, value):
-                # A shift before a normalisation is subtracted again; one right before the ReLU decides.
-                if not any(evidence.ops[user].name in NORMS for user in evidence.users[source.index]):
-                    if bool((value.cpu()[dead] > 0).any()):
-                        return None
-                    shifts.append(name)
-            elif value.ndim > 1 or source.name in NORMS:
-                if bool((_all_zero_along(value, 0).cpu() | ~dead).all()):
-                    stays = f", {shifts[-1]} is not above 0 there" if shifts else ""
-                    so = f"so {op.where} gets nothing above 0{stays}, and its derivative there is 0"
-                    return _weight_cause(name, dead, 0, so)
-                if source.name not in NORMS:
-                    return None
-    return None
-
-
-def _pushing_bias(
-    evidence: Evidence, op: Op, dead: Tensor, highest: Tensor
-) -> tuple[str, str, tuple[str, ...], bool] | None:
-    """(name, "conv1.bias is −5", evidence, stands out) of a bias without which most dead units would be alive."""
-    for source in _upstream(evidence, op):
-        for name in evidence.weights(source):
-            value = evidence.tree.tensor(name).detach()
-            if value.ndim != 1 or value.numel() != dead.numel() or not _is_shift(source, name, value):
-                continue
-            shift = value.cpu().float()
-            alive = (highest[dead] - shift[dead] > 0) & (shift[dead] < 0)
-            if float(alive.float().mean()) < 0.5:
-                return None
-            low, high = float(shift[dead].min()), float(shift[dead].max())
-            said = f"{name} is {number(low)}" if low == high else f"{name} is between {number(low)} and {number(high)}"
-            others = shift[~dead].abs()
-            stands_out = bool(others.numel()) and -high > 4 * float(others.max())
-            seen = f"without {name}, {int(alive.sum())} of these {alive.numel()} would get inputs above 0"
-            return name, said, (seen,), stands_out
-        if evidence.weights(source):
-            return None
-    return None
-
-
-def _is_shift(op: Op, name: str, value: Tensor) -> bool:
-    return value.ndim == 1 and (op.bias == name or name.endswith("bias"))
-
-
-def _arriving(op: Op) -> str:
-    return number(max((grad.largest for grad in op.grads), default=0.0))
-
-
-def _upstream(evidence: Evidence, op: Op) -> list[Op]:
-    """The chain of Ops that feed this one, nearest first, as long as each has one data input."""
-    chain: list[Op] = []
-    while True:
-        sources = evidence.data(op)
-        if len(sources) != 1 or len(chain) > 8:
-            return chain
-        op = sources[0]
-        chain.append(op)
-
-
-def _zero_weight(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
-    """A weight of this Op that is zero in the columns that the masked units pass through, or altogether."""
-    for weight in evidence.weights(op):
-        value = evidence.tree.tensor(weight).detach()
-        if weight == name or not value.numel() or (value.ndim == 1 and op.bias == weight):
-            continue
-        if value.ndim == 1 and op.name in NORMS and weight.endswith("bias"):
-            continue
-        if not bool(value.any()):
-            return replace_affects(
-                _weight_cause(
-                    weight,
-                    torch.ones(value.shape[0] if value.ndim else 1, dtype=torch.bool),
-                    0,
-                    "so no gradient passes it",
-                ),
-                name,
-            )
-        if mask is None:
-            continue
-        axis = 1 if value.ndim > 1 and _mixes(op) and value.shape[1] > 1 else 0
-        size = value.shape[axis]
-        if size % mask.numel() == 0 and size:
-            wide = mask.repeat_interleave(size // mask.numel())
-            zero = _all_zero_along(value, axis).cpu()
-            if bool((zero | ~wide).all()):
-                return replace_affects(_weight_cause(weight, wide, axis, "so no gradient passes there"), name)
-    return None
 
 
 def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> None:
     """A gradient arrives at `op`, so what multiplies it must be zero: find who made the zeros."""
     others = [other for other in evidence.weights(op) if other != name]
     if op.name in NORMS and mask.numel() == evidence.tree[name].numel:
-        for source in _upstream(evidence, op):
-            cause = _constant(evidence, op, source, mask)
+        for source in upstream(evidence, op):
+            cause = constant(evidence, op, source, mask)
             if cause is not None:
                 found.add(replace_affects(cause, name))
                 return
@@ -356,7 +223,7 @@ def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) ->
         if value.numel() and value.ndim > 1 and not bool(value.any()):
             found.add(
                 replace_affects(
-                    _weight_cause(
+                    weight_cause(
                         other, torch.ones(value.shape[0], dtype=torch.bool), 0, f"so nothing passes {op.where}"
                     ),
                     name,
@@ -370,21 +237,6 @@ def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) ->
         )
 
 
-def _constant(evidence: Evidence, norm: Op, source: Op, mask: Tensor) -> Cause | None:
-    """Why a channel that enters a normalisation is constant, so that its normalised signal is 0."""
-    for weight in evidence.weights(source):
-        value = evidence.tree.tensor(weight).detach()
-        if value.ndim > 1 and value.shape[0] == mask.numel() and bool((_all_zero_along(value, 0).cpu() | ~mask).all()):
-            samples = f"for all {norm.samples} samples" if norm.samples > 1 else "for the sample"
-            return _weight_cause(
-                weight, mask, 0, f"so the signal that {norm.where} normalises is constant and comes out 0 {samples}"
-            )
-    if source.name not in RELU or source.highest is None or source.highest.numel() != mask.numel():
-        return None
-    silent_there = bool(((source.highest.cpu() <= 0) | ~mask).all())
-    return _dead(evidence, "", source, mask) if silent_there else None
-
-
 def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
     """Where the zeros come from that `op` puts out; None if it does not put out zeros only."""
     if op.index in seen:
@@ -396,12 +248,12 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
     if not op.outs or not all(out.zero for out in op.outs[:1]):
         return None
     if op.name in RELU and op.highest is not None and bool((op.highest <= 0).all()) and bool((op.highest < 0).any()):
-        return _dead(evidence, "", op, None)
-    weight = _zero_weight(evidence, "", op, None)
+        return dead_relu(evidence, "", op, None)
+    weight = zero_weight(evidence, "", op, None)
     if weight is not None:
         return weight
     if "dropout" in op.name and op.probability >= 1.0:
-        text = f"{op.where}: p = 1 drops everything, so what follows is fed zeros."
+        text = f"{op.where}: p = 1 drops everything: neither signal nor gradient passes."
         return Cause("zero_path", op.path, (), "error", text, ("p = 1",), "Use p below 1.", "Dropout drops everything")
     for source in sources:
         cause = _made_zero(evidence, source, seen)
@@ -413,26 +265,16 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
     )
 
 
-def _all_zero_along(value: Tensor, axis: int) -> Tensor:
-    """Which indices of the axis hold zeros only, bool [shape[axis]]."""
-    return (value != 0).movedim(axis, 0).flatten(1).any(1).logical_not() if value.ndim > 1 else value == 0
-
-
-def _weight_cause(weight: str, mask: Tensor, axis: int, so: str) -> Cause:
-    region = region_text(mask, axis)
-    whole = bool(mask.all())
-    place = (
-        weight
-        if whole
-        else f"{weight}{region}"
-        if region
-        else f"{units_text(mask, 'row' if axis == 0 else 'column')} of {weight}"
-    )
-    text = f"{place} is exactly zero, {so}."
-    seen = (f"{int(mask.sum())} of {mask.numel()} {'rows' if axis == 0 else 'columns'} of {weight} are exactly zero",)
-    repair = f"Initialise {place} again, for example with small random values."
-    return Cause("zero_weight", weight, (), "warning", text, seen, repair, f"{place} is zero", weight, region)
-
-
-def replace_affects(cause: Cause, name: str) -> Cause:
-    return replace(cause, affects=(name,) if name else cause.affects)
+def constant(evidence: Evidence, norm: Op, source: Op, mask: Tensor) -> Cause | None:
+    """Why a channel that enters a normalisation is constant, so that its normalised signal is 0."""
+    for weight in evidence.weights(source):
+        value = evidence.tree.tensor(weight).detach()
+        if value.ndim > 1 and value.shape[0] == mask.numel() and bool((all_zero_along(value, 0).cpu() | ~mask).all()):
+            samples = f"for all {norm.samples} samples" if norm.samples > 1 else "for the sample"
+            return weight_cause(
+                weight, mask, 0, f"so the signal that {norm.where} normalises is constant and comes out 0 {samples}"
+            )
+    if source.name not in RELU or source.highest is None or source.highest.numel() != mask.numel():
+        return None
+    silent_there = bool(((source.highest.cpu() <= 0) | ~mask).all())
+    return dead_relu(evidence, "", source, mask) if silent_there else None

@@ -1,0 +1,93 @@
+"""Weights that are exactly zero, and what that does to the gradients of others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from weightlab.check.evidence import (
+    MATRIX,
+    Cause,
+    Evidence,
+    number,
+    region_text,
+    units_text,
+)
+from weightlab.check.measures import NORMS, Op
+
+
+def zero_weight(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
+    """A weight of this Op that is zero in the columns that the masked units pass through, or altogether."""
+    for weight in evidence.weights(op):
+        value = evidence.tree.tensor(weight).detach()
+        if weight == name or not value.numel() or (value.ndim == 1 and op.bias == weight):
+            continue
+        if value.ndim == 1 and op.name in NORMS and weight.endswith("bias"):
+            continue
+        if not bool(value.any()):
+            return replace_affects(
+                weight_cause(
+                    weight,
+                    torch.ones(value.shape[0] if value.ndim else 1, dtype=torch.bool),
+                    0,
+                    "so no gradient passes it",
+                ),
+                name,
+            )
+        if mask is None:
+            continue
+        axis = 1 if value.ndim > 1 and mixes(op) and value.shape[1] > 1 else 0
+        size = value.shape[axis]
+        if size % mask.numel() == 0 and size:
+            wide = mask.repeat_interleave(size // mask.numel())
+            zero = all_zero_along(value, axis).cpu()
+            if bool((zero | ~wide).all()):
+                return replace_affects(weight_cause(weight, wide, axis, "so no gradient passes there"), name)
+    return None
+
+
+def all_zero_along(value: Tensor, axis: int) -> Tensor:
+    """Which indices of the axis hold zeros only, bool [shape[axis]]."""
+    return (value != 0).movedim(axis, 0).flatten(1).any(1).logical_not() if value.ndim > 1 else value == 0
+
+
+def weight_cause(weight: str, mask: Tensor, axis: int, so: str) -> Cause:
+    region = region_text(mask, axis)
+    whole = bool(mask.all())
+    place = (
+        weight
+        if whole
+        else f"{weight}{region}"
+        if region
+        else f"{units_text(mask, 'row' if axis == 0 else 'column')} of {weight}"
+    )
+    text = f"{place} is exactly zero, {so}."
+    seen = (f"{int(mask.sum())} of {mask.numel()} {'rows' if axis == 0 else 'columns'} of {weight} are exactly zero",)
+    repair = f"Initialise {place} again, for example with small random values."
+    return Cause("zero_weight", weight, (), "warning", text, seen, repair, f"{place} is zero", weight, region)
+
+
+def replace_affects(cause: Cause, name: str) -> Cause:
+    return replace(cause, affects=(name,) if name else cause.affects)
+
+
+def upstream(evidence: Evidence, op: Op) -> list[Op]:
+    """The chain of Ops that feed this one, nearest first, as long as each has one data input."""
+    chain: list[Op] = []
+    while True:
+        sources = evidence.data(op)
+        if len(sources) != 1 or len(chain) > 8:
+            return chain
+        op = sources[0]
+        chain.append(op)
+
+
+def mixes(op: Op) -> bool:
+    """Whether output unit c is made of other input units than c."""
+    return op.name in MATRIX or op.name.startswith("conv") or op.name in ("lstm", "gru", "multi_head_attention_forward")
+
+
+def arriving_text(op: Op) -> str:
+    return number(max((grad.largest for grad in op.grads), default=0.0))
