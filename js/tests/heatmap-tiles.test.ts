@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type AxisRange, indexOf, makeSheet } from "../src/heatmap/layout";
+import { indexOf, makeSheet } from "../src/heatmap/layout";
 import { Loader } from "../src/heatmap/loader";
 import { Readout } from "../src/heatmap/readout";
 import { decodeTile, shownPlane, TileCache } from "../src/heatmap/tile-cache";
@@ -255,9 +255,4 @@ test("the read-out never shows a value for another index, and says what was ther
   answers[3]?.(["old"]);
   await settle();
   expect(readout.at([8, 8], 2, null)?.text).toBeNull();
-});
-
-test("ranges of a change are the bounds, one step each", () => {
-  const ranges: AxisRange[] = [[0, 1, 1]];
-  expect(ranges[0]?.[2]).toBe(1);
 });

@@ -198,13 +198,21 @@ test("reveal brings a cell on screen and leaves the view alone when it is", () =
 });
 
 test("labels never overlap, at any zoom", () => {
-  for (const layout of [matrix(300, 500), conv(32, 16), conv(7, 3), matrix(10, 12), matrix(131072, 1024)]) {
+  for (const layout of [
+    matrix(300, 500),
+    conv(32, 16),
+    conv(7, 3),
+    matrix(10, 12),
+    matrix(9000, 9000),
+    matrix(131072, 1024),
+  ]) {
     const sheet = makeSheet(layout);
     let view = fitView(sheet, AREA, 1);
     for (let i = 0; i < 25; i++) {
       const all = labels(sheet, view);
       expect(all.length).toBeGreaterThan(0);
       const rows = all.filter(({ kind }) => kind === "row");
+      expect(rows.length).toBeGreaterThan(0);
       rows.slice(1).forEach((label, k) => {
         expect(label.y - (rows[k]?.y ?? 0)).toBeGreaterThanOrEqual(11);
       });

@@ -65,7 +65,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
   on("pointermove", (event) => {
     const { session } = picture;
     const point = picture.pointAt(event.clientX, event.clientY);
-    picture.hover = point;
+    picture.mouse = { x: event.clientX, y: event.clientY };
     picture.follow = "pointer";
     if (point && session && event.pointerId === pointer) {
       // The browser merges moves; a brush wants each of them.
@@ -102,7 +102,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     if (picture.gesture.kind !== "idle") drop();
   });
   on("pointerleave", () => {
-    picture.hover = null;
+    picture.mouse = null;
     picture.follow = "cursor";
     picture.redraw();
   });
@@ -123,7 +123,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
       const factor = 2 ** Math.max(-1, Math.min(1, (-event.deltaY * lines) / 300));
       // At either end of the scale the page scrolls on.
       if (picture.zoom(factor, point.x, point.y) || event.ctrlKey) event.preventDefault();
-      picture.hover = picture.pointAt(event.clientX, event.clientY);
+      picture.mouse = { x: event.clientX, y: event.clientY };
     },
     false,
   );

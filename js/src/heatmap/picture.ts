@@ -70,8 +70,8 @@ export class Picture {
   gesture: Gesture = IDLE;
   cursor: Cell | null = null;
   anchor: Cell | null = null;
-  /** Under the mouse; null when it is elsewhere. */
-  hover: Point | null = null;
+  /** Where the mouse is on the page; null when it is elsewhere. */
+  mouse: { x: number; y: number } | null = null;
   /** The read-out follows what moved last. */
   follow: "pointer" | "cursor" = "cursor";
   focused = false;
@@ -80,6 +80,8 @@ export class Picture {
   private readonly overlay: HTMLCanvasElement;
   private frame_request = 0;
   private labels: Label[] = [];
+  /** What is under the mouse, found anew with each frame: the picture moves below it too. */
+  private hover: Point | null = null;
   private width = 0;
   private stage_height = 0;
   private painting: { cells: Set<number>; colour: string; sent: boolean } | null = null;
@@ -311,6 +313,7 @@ export class Picture {
     this.error.value = session.loader.error ?? "";
     if (this.painting?.sent && (complete || session.loader.error)) this.painting = null;
     this.labels = labels(sheet, view);
+    this.hover = this.mouse && this.pointAt(this.mouse.x, this.mouse.y);
     this.drawOver(session, view, wanted, dpr);
     this.legend.value = legendOf(wanted, sheet, store.reduction.peek());
     this.read(session, wanted);
