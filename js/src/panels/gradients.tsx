@@ -110,7 +110,11 @@ function Rows({ page, report, rows }: { page: Page; report: Report; rows: Gradie
   });
   // A cause that opens below the fold would look as if the click did nothing.
   useEffect(() => {
-    card.current?.scrollIntoView({ block: "nearest" });
+    const list = box.current;
+    if (!list || !card.current) return;
+    // Not scrollIntoView: it would move the notebook, too.
+    const below = card.current.getBoundingClientRect().bottom - list.getBoundingClientRect().bottom;
+    if (below > 0) list.scrollTop += Math.min(below, card.current.offsetTop - list.offsetTop - list.scrollTop - ROW);
   }, [opened.value]);
 
   let start = 0;

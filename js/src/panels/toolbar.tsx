@@ -15,7 +15,7 @@ export function Toolbar(page: Page) {
   const { store } = page;
   const open = store.open.value;
   return (
-    <div class="wl-bar wl-toolbar" role="toolbar" aria-label="Picture">
+    <div class={`wl-bar wl-toolbar wl-with-${store.tool.value}`} role="toolbar" aria-label="Picture">
       <div class="wl-group">
         {TOOLS.map(([tool, name, title]) => (
           <button
@@ -43,7 +43,7 @@ export function Toolbar(page: Page) {
           store.reduction.value = event.currentTarget.value as Reduction;
         }}
       >
-        <option value="extreme">largest |w|</option>
+        <option value="extreme">max |w|</option>
         <option value="mean">mean</option>
       </select>
       <select
