@@ -256,3 +256,19 @@ test("the read-out never shows a value for another index, and says what was ther
   await settle();
   expect(readout.at([8, 8], 2, null)?.text).toBeNull();
 });
+
+test("a late answer for a cell that was left does not take away what the present one was", async () => {
+  let answer: (texts: string[]) => void = () => undefined;
+  const readout = new Readout(
+    () =>
+      new Promise((done) => {
+        answer = done;
+      }),
+    () => undefined,
+  );
+  readout.at([1], 0, null);
+  readout.at([2], 0, "2.0");
+  answer(["1.0"]);
+  await settle();
+  expect(readout.at([2], 1, "0.0")).toEqual({ index: [2], text: "0.0", was: "2.0" });
+});
