@@ -95,9 +95,8 @@ class Lab:
         return WeightRef(self, info, Region.whole(info.shape))
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """`lab["fc.bias"] = values` copies into the whole tensor; `lab["fc.bias"] += 1` has done its work already."""
-        if not isinstance(value, WeightRef) or value._lab is not self or value.info.name != self.tree[name].name:
-            self[name].copy_(value)
+        """`lab["fc.bias"] = values` copies into the whole tensor."""
+        self[name].copy_(value)
 
     def apply(self, edits: Edit | Sequence[Edit], text: str = "", *, check: bool = True) -> Entry | None:
         """Apply edits as one undo entry: the one road for every change.
@@ -216,7 +215,7 @@ class Lab:
         with self.lock:
             found = self._pyramids.pop(info.name, None)
             if found is None or found.layout.shape != info.shape:
-                found = Pyramid(lambda: self.tree.tensor(info.name), layout_of(info))
+                found = Pyramid(lambda: self.tree.tensor(info.name).detach(), layout_of(info))
             self._pyramids[info.name] = found  # last used last
             while len(self._pyramids) > 16:
                 del self._pyramids[next(iter(self._pyramids))]

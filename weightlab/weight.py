@@ -59,8 +59,6 @@ class WeightRef:
 
     def __setitem__(self, index: Any, value: Tensor | Number | Sequence[Any]) -> None:
         """`copy_` into a part: broadcast and cast as torch does; what does not fit is refused."""
-        if isinstance(value, WeightRef) and value.region is self.region and index is Ellipsis:
-            return
         self[index].copy_(value)
 
     @property

@@ -113,17 +113,18 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
 
 
 def _second_moments(looked: Tensor, mean: float, largest: float) -> tuple[float, float]:
-    """Root of the sum of squares, and of squares about the mean: scaled by the largest cell, so that 1e200 squares."""
+    """Root of the sum of squares, and of squares about the mean; scaled by a power of two, so that 1e200 can be squared."""
     if not largest > 0 or not math.isfinite(largest):
         return 0.0 if largest == 0 else math.nan, 0.0
+    scale = 2.0 ** (math.frexp(largest)[1] - 1)
     squares = centred = 0.0
     for chunk in _chunks(looked):
         good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
-        scaled = good / largest
+        scaled = good / scale
         squares += float(scaled.dot(scaled))
-        scaled -= mean / largest
+        scaled -= mean / scale
         centred += float(scaled.dot(scaled))
-    return math.sqrt(squares) * largest, math.sqrt(centred) * largest
+    return math.sqrt(squares) * scale, math.sqrt(centred) * scale
 
 
 def _real(cells: Tensor) -> Tensor:

@@ -1,0 +1,263 @@
+"""The kernel's side of the wire (rules P1, P2, S4): one reply for anything, checked before anything is done."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import weightlab as wl
+from weightlab.jupyter.protocol import Session
+from weightlab.see.layout import layout_of
+
+EXAMPLES = json.loads((Path(__file__).parent / "messages.json").read_text())
+
+
+class Example(nn.Module):
+    """The names that tests/messages.json speaks of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.conv(images).mean((2, 3)))
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session(wl.Lab(Example()))
+
+
+def ask(session: Session, op: str, buffers: tuple[bytes, ...] = (), **fields: Any) -> dict[str, Any]:
+    reply, _ = session.handle({"v": 1, "id": "t", "op": op, **fields}, buffers)
+    json.dumps(reply, allow_nan=False)
+    assert reply["ok"], reply
+    return reply
+
+
+def buffers_of(example: dict[str, Any]) -> tuple[bytes, ...]:
+    return (np.array(example["buffer"], dtype=np.float64).tobytes(),) if "buffer" in example else ()
+
+
+@pytest.mark.parametrize("example", EXAMPLES["requests"], ids=lambda e: e["why"])
+def test_every_example_is_answered_as_it_says(session: Session, example: dict[str, Any]) -> None:
+    """P1, P2: both test suites read these."""
+    before = {name: tensor.clone() for name, tensor in session.lab.model.state_dict().items()}
+    reply, _ = session.handle(example["message"], buffers_of(example))
+    json.dumps(reply, allow_nan=False)
+    assert reply["ok"] is example["ok"], reply
+    assert reply["v"] == 1
+    assert isinstance(reply["revision"], int)
+    if not reply["ok"]:
+        assert reply["error"]["kind"] in ("BadMessage", "EditRefused", "UnknownName"), reply
+        assert reply["error"]["message"].endswith(".")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in session.lab.model.state_dict().items())
+        assert session.lab.revision == 0
+
+
+def shape_of(value: Any) -> Any:
+    """Keys and kinds of a JSON value, for comparing example replies with real ones."""
+    if isinstance(value, dict):
+        return {key: shape_of(item) for key, item in value.items()}
+    return "list" if isinstance(value, list) else "value"
+
+
+@pytest.mark.parametrize("example", EXAMPLES["replies"], ids=lambda e: e["op"] if "op" in e else str(e)[:20])
+def test_real_replies_have_the_fields_of_the_examples(session: Session, example: dict[str, Any]) -> None:
+    good = [e for e in EXAMPLES["requests"] if e["ok"] and e["message"]["op"] == example["op"]]
+    if example["op"] in ("undo", "redo", "check"):
+        session.lab["fc.bias"].zero_()
+        session.lab.check_gradients()
+    if example["op"] == "redo":
+        session.lab.undo()
+    reply, _ = session.handle(good[0]["message"], buffers_of(good[0]))
+    wanted = example["message"]
+    assert wanted.keys() == reply.keys() or not wanted["ok"]
+    for key in ("model", "layout", "summary", "region", "tensors", "modules"):
+        if key in wanted:
+            assert shape_of(wanted[key]) == shape_of(reply[key])
+    if "state" in wanted:
+        assert wanted["state"].keys() == reply["state"].keys()
+
+
+def test_messages_of_any_shape_get_exactly_one_reply(session: Session) -> None:
+    """P1: fuzz, seeded. Nothing raises, nothing is changed by what is refused."""
+    rng = random.Random(0)
+    odd: list[Any] = [None, True, -1, 1, 2**70, 1.5, "", "x", "conv.weight", [], [[]], {}, {"a": 1}, [1, 2], math.nan, "[3]", "zero_"]
+    keys = ["v", "id", "op", "name", "text", "region", "cells", "edit", "args", "tiles", "encoding", "force", "auto_check", "extra"]
+    ops = ["hello", "open", "tiles", "read", "region", "edit", "undo", "redo", "check", "set", "refresh", "summary", "nope"]
+    for _ in range(1500):
+        message: Any = {key: rng.choice(odd) for key in rng.sample(keys, rng.randrange(6))}
+        if rng.random() < 0.8:
+            message |= {"v": 1, "id": "f", "op": rng.choice(ops)}
+        if rng.random() < 0.05:
+            message = rng.choice(odd)
+        reply, made = session.handle(message, [b"12345678"] if rng.random() < 0.1 else [])
+        json.dumps(reply, allow_nan=False)
+        assert reply["ok"] in (True, False)
+        if not reply["ok"]:
+            assert reply["error"]["kind"] != "InternalError", (message, reply)
+            assert made == []
+
+
+def decode(head: dict[str, Any], buffer: bytes) -> dict[str, Tensor]:
+    """The page's side, written from docs/protocol.md."""
+    count, planes = head["rows"] * head["columns"], {}
+    for number, plane in enumerate(head["planes"]):
+        if head["encoding"] == "f32":
+            values = np.frombuffer(buffer, np.float32, count, head["offset"] + 4 * count * number).astype(np.float64)
+        else:
+            codes = np.frombuffer(buffer, np.uint8, count, head["offset"] + count * number)
+            low, high = head["scale"][number]
+            values = low + codes.astype(np.float64) * (high - low) / 252
+            values[codes == 253], values[codes == 254], values[codes == 255] = -np.inf, np.inf, np.nan
+        planes[plane] = torch.from_numpy(values.reshape(head["rows"], head["columns"]))
+    return planes
+
+
+@pytest.mark.parametrize("encoding", ["f32", "q8"])
+def test_tiles_decode_to_the_sheet(session: Session, encoding: str) -> None:
+    weight = session.lab.model.conv.weight.detach()
+    with torch.no_grad():
+        weight[0, 0, 0, 0], weight[1, 0, 0, 0], weight[2, 0, 0, 0] = math.nan, math.inf, -math.inf
+    reply, made = session.handle(
+        {"v": 1, "id": "1", "op": "tiles", "name": "conv.weight", "tiles": [[0, 0, 0, 0], [1, 1, 0, 0]], "encoding": encoding}, []
+    )
+    assert reply["left"] == []
+    exact, reduced = reply["tiles"]
+    assert exact["offset"] % 4 == reduced["offset"] % 4 == 0
+    sheet, real = layout_of(session.lab.tree["conv.weight"]).cut(weight.detach(), 0, exact["rows"], 0, exact["columns"])
+    assert real is None
+    step = 0 if encoding == "f32" else float(weight[weight.isfinite()].max() - weight[weight.isfinite()].min()) / 252
+    torch.testing.assert_close(decode(exact, made[0])["value"], sheet.double(), atol=step, rtol=0, equal_nan=True)
+    assert (exact["nan"], exact["inf"]) == (1, 2)
+    planes = decode(reduced, made[0])
+    assert int(planes["mean"].isnan().sum()) == 1
+    assert planes["min"].isfinite().all()
+
+
+def test_a_reply_is_at_most_two_megabytes(session: Session) -> None:
+    """S4: what does not fit is listed as left, and can be asked for again."""
+    session.lab.model.register_buffer("big", torch.randn(1024, 1024))
+    session.lab.refresh()
+    wanted = [[0, 0, row, column] for row in range(8) for column in range(8)]
+    seen, asked = [], wanted
+    while asked:
+        message = {"v": 1, "id": "1", "op": "tiles", "name": "big", "tiles": asked, "encoding": "f32"}
+        reply, made = session.handle(message, [])
+        assert len(made[0]) + len(json.dumps(reply)) <= 2 * 1024 * 1024
+        seen += [head["at"] for head in reply["tiles"]]
+        asked = reply["left"]
+    assert seen == wanted
+
+
+def test_opening_a_big_tensor_sends_what_the_screen_needs() -> None:
+    """S4: the size depends on the screen, not on the tensor."""
+    session = Session(wl.Lab(nn.Embedding(40_000, 256)))
+    opened = ask(session, "open", name="weight")
+    assert not opened["summary"]["exact"]
+    assert len(json.dumps(opened)) < 5000
+    reply, made = session.handle({"v": 1, "id": "1", "op": "tiles", "name": "weight", "tiles": [[8, 0, 0, 0], [8, 0, 0, 1]], "encoding": "q8"}, [])
+    assert sum(map(len, made)) < 150_000
+    assert ask(session, "summary", name="weight")["summary"]["exact"]
+
+
+def test_cells_are_read_exactly(session: Session) -> None:
+    weight = session.lab.model.conv.weight
+    texts = ask(session, "read", name="conv.weight", cells=[[3, 0, 1, 2], [0, 0, 0, 0]])["texts"]
+    assert [np.float32(text) for text in texts] == [weight[3, 0, 1, 2].item(), weight[0, 0, 0, 0].item()]
+
+
+def test_painted_cells_are_edited_and_come_back(session: Session) -> None:
+    before = session.lab.model.fc.weight.detach().clone()
+    cells = np.array([0, 5, 5, 23], dtype=np.float64).tobytes()
+    reply = ask(session, "edit", (cells,), name="fc.weight", cells=True, edit="fill_", args={"value": "2.5"})
+    assert reply["entry"]["cells"] == 3
+    assert session.lab.model.fc.weight.view(-1)[[0, 5, 23]].tolist() == [2.5] * 3
+    assert reply["state"]["history"]["position"] == 1
+    ask(session, "undo")
+    assert torch.equal(session.lab.model.fc.weight, before)
+    for bad in (np.array([24.0]), np.array([-1.0]), np.array([0.5]), np.array([math.nan])):
+        refused, _ = session.handle(
+            {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "cells": True, "edit": "zero_", "args": {}}, [bad.tobytes()]
+        )
+        assert not refused["ok"]
+        assert refused["error"]["kind"] != "InternalError"
+    assert torch.equal(session.lab.model.fc.weight, before)
+
+
+def test_the_error_on_the_wire_is_the_one_in_python(session: Session) -> None:
+    for region, edit, args in (("[99]", "zero_", {}), ("[0]", "fill_", {"value": "1e39"}), ("[a]", "zero_", {}), ("[0]", "fill_", {"value": "x"})):
+        reply, _ = session.handle(
+            {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "region": region, "edit": edit, "args": args}, []
+        )
+        assert reply["error"]["kind"] == "EditRefused"
+        assert reply["error"]["message"].startswith("fc.weight [3, 8]: ")
+    with pytest.raises(wl.EditRefused) as caught:
+        session.lab["fc.weight"][0].fill_(1e39)
+    reply, _ = session.handle(
+        {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "region": "[0]", "edit": "fill_", "args": {"value": "1e39"}}, []
+    )
+    assert reply["error"]["message"] == str(caught.value)
+
+
+def test_a_conflict_reaches_the_page_and_force_restores(session: Session) -> None:
+    """J8 over the wire."""
+    before = session.lab.model.fc.bias.detach().clone()
+    ask(session, "edit", name="fc.bias", region="[0]", edit="zero_", args={})
+    with torch.no_grad():
+        session.lab.model.fc.bias[0] = 4
+    reply, _ = session.handle({"v": 1, "id": "1", "op": "undo"}, [])
+    assert reply["error"]["kind"] == "UndoConflict"
+    ask(session, "undo", force=True)
+    assert torch.equal(session.lab.model.fc.bias, before)
+
+
+def test_a_check_over_the_wire_names_the_cause(session: Session) -> None:
+    ask(session, "edit", name="fc.weight", region="[...]", edit="zero_", args={})
+    gradients = ask(session, "check")["state"]["gradients"]
+    status = {row["name"]: row["status"] for row in gradients["rows"]}
+    assert status["conv.weight"] == "zero"
+    assert gradients["synthetic"]
+    causes = [cause for cause in gradients["causes"] if "conv.weight" in cause["affects"]]
+    assert causes[0]["kind"] == "zero_weight"
+    assert causes[0]["at"] == "fc.weight"
+
+
+def test_handlers_on_many_threads_leave_one_history() -> None:
+    """T2: any thread, one lock."""
+    session = Session(wl.Lab(nn.Linear(8, 8, bias=False)))
+    start = session.lab.model.weight.detach().clone()
+
+    def work(row: int) -> None:
+        for value in range(1, 6):
+            ask(session, "edit", name="weight", region=f"[{row}]", edit="fill_", args={"value": value})
+            ask(session, "tiles", name="weight", tiles=[[0, 0, 0, 0]], encoding="q8")
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert session.lab.revision == len(session.lab.history) == 40
+    assert session.lab.model.weight.unique().tolist() == [5.0]
+    while session.lab.undo():
+        pass
+    assert torch.equal(session.lab.model.weight, start)
+
+
+def test_a_tensor_without_values_says_so(session: Session) -> None:
+    session.lab.model.register_buffer("ghost", torch.empty(3, 3, device="meta"))
+    session.lab.refresh()
+    reply, _ = session.handle({"v": 1, "id": "1", "op": "open", "name": "ghost"}, [])
+    assert "values are not there" in reply["error"]["message"]
