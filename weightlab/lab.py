@@ -80,6 +80,7 @@ class Lab:
         self.report_before: GradientReport | None = None
         self.report_error: WeightLabError | None = None
         self.revision = 0
+        self.checked_revision = -1
         self.page: object = None  # the widget, once the Lab was shown; kept here so that there is one
         self._pyramids: dict[str, Pyramid] = {}
         self._callbacks: list[Callable[[Changed], None]] = []
@@ -180,7 +181,7 @@ class Lab:
     def on_change(self, callback: Callable[[Changed], None]) -> Callable[[], None]:
         """Call `callback(changed)` after every change, with `(name, region)` per edit; returns the unsubscription.
 
-        It runs on the thread that made the change, after the lock was released.
+        After a check alone `changed` is empty. It runs on the thread that made the change, after the lock was released.
         """
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
@@ -200,14 +201,20 @@ class Lab:
             ProbeFailed: the model or the loss raised, or no input for it could be made.
         """
         with self.lock:
-            try:
-                report = check_gradients(self.tree, self.probe)
-            except WeightLabError as error:
-                self.report_error = error
-                raise
-            self.report_error = None
-            self.report_before, self.report = self.report, report
-            return report
+            report = self._check()
+        self._tell([])
+        return report
+
+    def _check(self) -> GradientReport:
+        self.checked_revision = self.revision
+        try:
+            report = check_gradients(self.tree, self.probe)
+        except WeightLabError as error:
+            self.report_error = error
+            raise
+        self.report_error = None
+        self.report_before, self.report = self.report, report
+        return report
 
     def pyramid(self, name: str) -> Pyramid:
         """The level-of-detail pyramid of a tensor's values, kept between calls and patched by edits."""
@@ -258,7 +265,7 @@ class Lab:
             self.revision += 1
             if self.auto_check and check:
                 try:
-                    self.check_gradients()
+                    self._check()
                 except ProbeFailed:
                     pass  # kept in report_error, which the page shows; the edit itself has succeeded
         self._tell(list(entry.changed))

@@ -111,7 +111,7 @@ test("a buffer keeps its place inside a larger one", async () => {
 
 test("pushes arrive", () => {
   model.emit({ v: 1, push: "status", queued: 1 });
-  model.emit({ v: 1, push: "changed", revision: 2, changed: [] });
+  model.emit({ v: 1, push: "changed", revision: 2, changed: [], state: {} });
   expect(pushes.map((push) => push.push)).toEqual(["status", "changed"]);
 });
 

@@ -22,6 +22,8 @@ _EXACT_IN_FLOAT32 = (
 )  # fmt: skip
 
 Json = dict[str, Any]
+_HISTORY = (200, 50)  # applied and undone entries that are told
+_CODE = 4000
 
 
 def model(lab: Lab) -> Json:
@@ -59,19 +61,30 @@ def state(lab: Lab) -> Json:
     """What changes while one works."""
     return {
         "auto_check": lab.auto_check,
-        "history": {"entries": [entry(e) for e in lab.journal.entries], "position": lab.journal.position},
+        "history": history(lab),
         "gradients": gradients(lab),
         "undo_bytes": lab.journal.nbytes,
         "undo_limit": lab.journal.undo_bytes,
     }
 
 
+def history(lab: Lab) -> Json:
+    """The part of the history around the present: a reply must not grow with every stroke (rule S4)."""
+    position = lab.journal.position
+    first = max(0, position - _HISTORY[0])
+    near = lab.journal.entries[first : position + _HISTORY[1]]
+    return {"entries": [entry(e) for e in near], "position": position - first}
+
+
 def entry(entry: Entry) -> Json:
     """One undo step."""
+    code = entry.code
+    if len(code) > _CODE:
+        code = f"# {len(code):,} characters: next(e for e in lab.history if e.id == {entry.id}).code"
     return {
         "id": entry.id,
         "text": entry.text,
-        "code": entry.code,
+        "code": code,
         "cells": entry.cells,
         "names": list(entry.names),
         "rounded": entry.rounded,
@@ -92,7 +105,7 @@ def gradients(lab: Lab) -> Json | None:
     if report is None or error is not None:
         return {
             "loss": None, "loss_text": "", "loss_before": None, "synthetic": None, "rows": [], "causes": [],
-            "revision": lab.revision, "error": told,
+            "revision": lab.checked_revision, "error": told,
         }  # fmt: skip
     return {
         "loss": number(report.loss),
@@ -101,7 +114,7 @@ def gradients(lab: Lab) -> Json | None:
         "synthetic": report.note or "made-up input" if report.synthetic else None,
         "rows": _rows(report, before),
         "causes": [_cause(cause) for cause in report.causes],
-        "revision": lab.revision,
+        "revision": lab.checked_revision,
         "error": None,
     }
 

@@ -239,7 +239,8 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function asPush(content: Record<string, unknown>): Push | null {
-  if (content["push"] === "changed" && typeof content["revision"] === "number" && Array.isArray(content["changed"])) {
+  const { push, revision, changed, state } = content;
+  if (push === "changed" && typeof revision === "number" && Array.isArray(changed) && isRecord(state)) {
     return content as unknown as Push;
   }
   if (content["push"] === "status" && typeof content["queued"] === "number") return content as unknown as Push;

@@ -195,5 +195,5 @@ export interface Operations {
 export type Op = keyof Operations;
 
 export type Push =
-  | { v: 1; push: "changed"; revision: number; changed: [string, Bounds][] }
+  | { v: 1; push: "changed"; revision: number; changed: [string, Bounds][]; state: LabState }
   | { v: 1; push: "status"; queued: number };

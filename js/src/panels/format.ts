@@ -17,6 +17,11 @@ export function scientific(value: number, digits = 2): string {
   return value.toExponential(digits - 1).replace("e+", "e");
 }
 
+/** A positive number in at most six characters: `0.183`, `12.4`, `3.1e-5`. */
+export function short(value: number): string {
+  return value >= 0.01 && value < 1000 ? value.toPrecision(3) : scientific(value);
+}
+
 /** `4,652,008`, the same in every locale: numbers on the page match those in the notebook. */
 export function count(value: number): string {
   return String(value).replace(/\B(?=(\d{3})+$)/g, ",");

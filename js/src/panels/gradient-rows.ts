@@ -1,6 +1,6 @@
 /** What the gradient panel says about its rows. Pure. */
 import type { Cause, GradientRow, Gradients, Status } from "../kernel/protocol";
-import { number, plural, scientific } from "./format";
+import { number, plural, scientific, short } from "./format";
 
 /** Worst first: the order in which the verdict names them. */
 export const STATUSES: readonly Status[] = ["nonfinite", "zero", "unreached", "partial", "weak", "frozen", "flowing"];
@@ -34,9 +34,9 @@ export function normText(row: GradientRow): string {
     case "unreached":
       return row.status === "frozen" ? "frozen" : "no path";
     case "nonfinite":
-      return row.norm === null ? "NaN" : scientific(row.norm);
+      return row.norm === null ? "NaN" : short(row.norm);
     default:
-      return row.norm === null ? "–" : row.norm === 0 ? "0" : scientific(row.norm);
+      return row.norm === null ? "–" : row.norm === 0 ? "0" : short(row.norm);
   }
 }
 

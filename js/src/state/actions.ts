@@ -1,7 +1,17 @@
 /** What the user can do. Each action asks the kernel where needed and writes the outcome into the store. */
 import { batch } from "@preact/signals";
 import { type Answer, type Client, Gone, Refused } from "../kernel/client";
-import type { Bounds, EditCall, Entry, LabState, Operations, RegionInfo, TileHead, TileKey } from "../kernel/protocol";
+import type {
+  Bounds,
+  EditCall,
+  Entry,
+  LabState,
+  Operations,
+  RegionInfo,
+  TensorColumns,
+  TileHead,
+  TileKey,
+} from "../kernel/protocol";
 import { assertNever } from "./assert-never";
 import { cellCount, regionText } from "./region-text";
 import type { Store } from "./store";
@@ -299,8 +309,9 @@ export function createActions(store: Store, client: Client): Actions {
       client.connect(
         (answer) => {
           takeHello(answer);
-          const wanted = client.trait("selected");
-          if (wanted && !store.open.value) void openWanted(wanted, client.trait("region"));
+          if (store.open.value) return;
+          const wanted = client.trait("selected") || firstWorthSeeing(answer.reply.tensors);
+          if (wanted) void openWanted(wanted, client.trait("region"));
         },
         (error) => {
           connected = false;
@@ -333,12 +344,16 @@ export function createActions(store: Store, client: Client): Actions {
     },
     push(push) {
       switch (push.push) {
-        case "changed":
-          if (push.revision <= store.revision.value) return;
-          store.revision.value = push.revision;
-          tell(push.changed, push.revision);
-          catchUpSoon();
+        case "changed": {
+          if (push.revision < store.revision.value) return;
+          const news = push.revision > store.revision.value;
+          batch(() => {
+            store.lab.value = push.state;
+            store.revision.value = push.revision;
+          });
+          if (news) tell(push.changed, push.revision);
           return;
+        }
         case "status":
           store.queued.value = push.queued;
           return;
@@ -348,6 +363,12 @@ export function createActions(store: Store, client: Client): Actions {
     },
   });
   return actions;
+}
+
+/** What a page shows first: a weight with something to see, or whatever there is. */
+function firstWorthSeeing(tensors: TensorColumns): string | undefined {
+  const at = tensors.kind.findIndex((kind, i) => kind === "parameter" && (tensors.shape[i]?.length ?? 0) > 1);
+  return tensors.name[Math.max(at, 0)];
 }
 
 function same(one: unknown, other: unknown): boolean {
