@@ -241,7 +241,10 @@ class Widget:
         return drawn["x"], drawn["y"]
 
     def label_of_filter(self, name: str, number: int) -> tuple[float, float]:
-        """Where on the page the label of a filter of a convolution stands: over its first cell."""
+        """Where the label of a convolution's filter stands: left of its row, or above it in a contact sheet."""
         x, y = self.point_of(name, (number, 0, 0, 0))
         _, below = self.point_of(name, (number, 0, 1, 0))
+        first, second = self.point_of(name, (0, 0, 0, 0)), self.point_of(name, (1, 0, 0, 0))
+        if first[0] == second[0]:
+            return first[0] - 20, below
         return x, y - (below - y) / 2 - 8

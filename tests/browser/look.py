@@ -65,11 +65,13 @@ def main() -> None:
         cells_of(arguments.source), dark=arguments.dark, width=arguments.width, height=arguments.height
     ) as notebook:
         widget = notebook.widget(arguments.index)
-        if arguments.open:
-            widget.open(arguments.open)
-        (notebook.page if arguments.page else widget.root).screenshot(path=arguments.out)
-        for error in (*notebook.page_errors, *notebook.console_errors):
-            print(error)
+        try:
+            if arguments.open:
+                widget.open(arguments.open)
+        finally:
+            (notebook.page if arguments.page else widget.root).screenshot(path=arguments.out)
+            for error in (*notebook.page_errors, *notebook.console_errors):
+                print(error)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,7 @@ def test_undo_after_a_change_by_the_user_asks_first(notebook: LiveNotebook, widg
 
 def test_zeroing_shows_in_the_gradients_with_its_cause(notebook: LiveNotebook, widget: Widget) -> None:
     row = widget.gradient_row("conv1.weight")
+    widget.button("Check gradients").click()
     expect(widget.gradient_row("fc.weight")).to_have_attribute("data-status", "flowing")
     widget.open("fc.weight")
     widget.press("Zero")
