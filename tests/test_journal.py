@@ -42,13 +42,25 @@ def random_bytes(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tenso
 
 
 def random_edit(rng: random.Random, ref: wl.WeightRef, dtype: torch.dtype) -> None:
-    index = rng.choice([Ellipsis, 0, -1, slice(1, 3), (slice(None), 1), (Ellipsis, slice(0, 2)), [0, 2], (slice(None, None, 2),)])
+    index = rng.choice(
+        [Ellipsis, 0, -1, slice(1, 3), (slice(None), 1), (Ellipsis, slice(0, 2)), [0, 2], (slice(None, None, 2),)]
+    )
     part = ref[index]
     if rng.random() < 0.3:
         part = part[torch.rand(part.shape) > 0.5]
-    acts: list[Callable[[], object]] = [part.zero_, lambda: part.fill_(1), lambda: part.copy_(part.value[torch.arange(part.shape[0] - 1, -1, -1)] if part.shape else 0)]
+    acts: list[Callable[[], object]] = [
+        part.zero_,
+        lambda: part.fill_(1),
+        lambda: part.copy_(part.value[torch.arange(part.shape[0] - 1, -1, -1)] if part.shape else 0),
+    ]
     if dtype is not torch.bool:
-        acts += [lambda: part.mul_(2), lambda: part.add_(1), part.neg_, part.abs_, lambda: part.permute_(0, list(range(part.shape[0]))[::-1])]
+        acts += [
+            lambda: part.mul_(2),
+            lambda: part.add_(1),
+            part.neg_,
+            part.abs_,
+            lambda: part.permute_(0, list(range(part.shape[0]))[::-1]),
+        ]
     if dtype.is_floating_point:
         acts += [
             lambda: part.clamp_(-0.5, 0.5), lambda: part.normal_(), lambda: part.prune_(0.5), lambda: part.quantize_(4),
@@ -104,12 +116,26 @@ def test_an_edit_keeps_the_parameter_object_and_everything_about_it(small_cnn: n
     seen: list[Tensor] = []
     weight.register_hook(seen.append)
     grad = weight.grad = torch.ones_like(weight)
-    before = (id(weight), weight.data_ptr(), weight.stride(), weight.requires_grad, weight.is_leaf, weight._backward_hooks)
+    before = (
+        id(weight),
+        weight.data_ptr(),
+        weight.stride(),
+        weight.requires_grad,
+        weight.is_leaf,
+        weight._backward_hooks,
+    )
     lab = wl.Lab(small_cnn, optimizer=optimizer)
     others = {name: raw(p) for name, p in small_cnn.named_parameters() if name != "conv1.weight"}
     lab["conv1.weight"][2].zero_()
     weight = small_cnn.conv1.weight
-    assert (id(weight), weight.data_ptr(), weight.stride(), weight.requires_grad, weight.is_leaf, weight._backward_hooks) == before
+    assert (
+        id(weight),
+        weight.data_ptr(),
+        weight.stride(),
+        weight.requires_grad,
+        weight.is_leaf,
+        weight._backward_hooks,
+    ) == before
     assert weight.grad is grad
     assert torch.equal(grad, torch.ones_like(weight))
     assert optimizer.param_groups[0]["params"][0] is weight
@@ -362,7 +388,7 @@ def test_the_code_of_an_entry_does_the_same_in_plain_torch(seed: int) -> None:
             random_edit(rng, lab["weight"], dtype)
         assert len(lab.history) > 5
         for entry in lab.history:
-            exec(entry.code, {"torch": torch, "model": twin})  # noqa: S102 (our own output)
+            exec(entry.code, {"torch": torch, "model": twin})
         assert raw(twin.weight) == raw(model.weight)
 
 

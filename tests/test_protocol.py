@@ -93,9 +93,56 @@ def test_real_replies_have_the_fields_of_the_examples(session: Session, example:
 def test_messages_of_any_shape_get_exactly_one_reply(session: Session) -> None:
     """P1: fuzz, seeded. Nothing raises, nothing is changed by what is refused."""
     rng = random.Random(0)
-    odd: list[Any] = [None, True, -1, 1, 2**70, 1.5, "", "x", "conv.weight", [], [[]], {}, {"a": 1}, [1, 2], math.nan, "[3]", "zero_"]
-    keys = ["v", "id", "op", "name", "text", "region", "cells", "edit", "args", "tiles", "encoding", "force", "auto_check", "extra"]
-    ops = ["hello", "open", "tiles", "read", "region", "edit", "undo", "redo", "check", "set", "refresh", "summary", "nope"]
+    odd: list[Any] = [
+        None,
+        True,
+        -1,
+        1,
+        2**70,
+        1.5,
+        "",
+        "x",
+        "conv.weight",
+        [],
+        [[]],
+        {},
+        {"a": 1},
+        [1, 2],
+        math.nan,
+        "[3]",
+        "zero_",
+    ]
+    keys = [
+        "v",
+        "id",
+        "op",
+        "name",
+        "text",
+        "region",
+        "cells",
+        "edit",
+        "args",
+        "tiles",
+        "encoding",
+        "force",
+        "auto_check",
+        "extra",
+    ]
+    ops = [
+        "hello",
+        "open",
+        "tiles",
+        "read",
+        "region",
+        "edit",
+        "undo",
+        "redo",
+        "check",
+        "set",
+        "refresh",
+        "summary",
+        "nope",
+    ]
     for _ in range(1500):
         message: Any = {key: rng.choice(odd) for key in rng.sample(keys, rng.randrange(6))}
         if rng.random() < 0.8:
@@ -131,7 +178,15 @@ def test_tiles_decode_to_the_sheet(session: Session, encoding: str) -> None:
     with torch.no_grad():
         weight[0, 0, 0, 0], weight[1, 0, 0, 0], weight[2, 0, 0, 0] = math.nan, math.inf, -math.inf
     reply, made = session.handle(
-        {"v": 1, "id": "1", "op": "tiles", "name": "conv.weight", "tiles": [[0, 0, 0, 0], [1, 1, 0, 0]], "encoding": encoding}, []
+        {
+            "v": 1,
+            "id": "1",
+            "op": "tiles",
+            "name": "conv.weight",
+            "tiles": [[0, 0, 0, 0], [1, 1, 0, 0]],
+            "encoding": encoding,
+        },
+        [],
     )
     assert reply["left"] == []
     exact, reduced = reply["tiles"]
@@ -167,7 +222,10 @@ def test_opening_a_big_tensor_sends_what_the_screen_needs() -> None:
     opened = ask(session, "open", name="weight")
     assert not opened["summary"]["exact"]
     assert len(json.dumps(opened)) < 5000
-    reply, made = session.handle({"v": 1, "id": "1", "op": "tiles", "name": "weight", "tiles": [[8, 0, 0, 0], [8, 0, 0, 1]], "encoding": "q8"}, [])
+    _, made = session.handle(
+        {"v": 1, "id": "1", "op": "tiles", "name": "weight", "tiles": [[8, 0, 0, 0], [8, 0, 0, 1]], "encoding": "q8"},
+        [],
+    )
     assert sum(map(len, made)) < 150_000
     assert ask(session, "summary", name="weight")["summary"]["exact"]
 
@@ -189,7 +247,8 @@ def test_painted_cells_are_edited_and_come_back(session: Session) -> None:
     assert torch.equal(session.lab.model.fc.weight, before)
     for bad in (np.array([24.0]), np.array([-1.0]), np.array([0.5]), np.array([math.nan])):
         refused, _ = session.handle(
-            {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "cells": True, "edit": "zero_", "args": {}}, [bad.tobytes()]
+            {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "cells": True, "edit": "zero_", "args": {}},
+            [bad.tobytes()],
         )
         assert not refused["ok"]
         assert refused["error"]["kind"] != "InternalError"
@@ -197,7 +256,12 @@ def test_painted_cells_are_edited_and_come_back(session: Session) -> None:
 
 
 def test_the_error_on_the_wire_is_the_one_in_python(session: Session) -> None:
-    for region, edit, args in (("[99]", "zero_", {}), ("[0]", "fill_", {"value": "1e39"}), ("[a]", "zero_", {}), ("[0]", "fill_", {"value": "x"})):
+    for region, edit, args in (
+        ("[99]", "zero_", {}),
+        ("[0]", "fill_", {"value": "1e39"}),
+        ("[a]", "zero_", {}),
+        ("[0]", "fill_", {"value": "x"}),
+    ):
         reply, _ = session.handle(
             {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "region": region, "edit": edit, "args": args}, []
         )
@@ -206,7 +270,16 @@ def test_the_error_on_the_wire_is_the_one_in_python(session: Session) -> None:
     with pytest.raises(wl.EditRefused) as caught:
         session.lab["fc.weight"][0].fill_(1e39)
     reply, _ = session.handle(
-        {"v": 1, "id": "1", "op": "edit", "name": "fc.weight", "region": "[0]", "edit": "fill_", "args": {"value": "1e39"}}, []
+        {
+            "v": 1,
+            "id": "1",
+            "op": "edit",
+            "name": "fc.weight",
+            "region": "[0]",
+            "edit": "fill_",
+            "args": {"value": "1e39"},
+        },
+        [],
     )
     assert reply["error"]["message"] == str(caught.value)
 

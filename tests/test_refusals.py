@@ -29,7 +29,9 @@ BAD: dict[str, tuple[Act, str]] = {
     "division by zero": (lambda lab: lab["fc.bias"].div_(0), "division by 0"),
     "division by a tensor with a zero": (lambda lab: lab["fc.bias"].div_(torch.arange(5.0)), "division by 0"),
     "a product that overflows": (lambda lab: lab["fc.bias"].fill_(1e30).mul_(1e30), "finite cell"),
-    "a shape that does not broadcast": (lambda lab: lab["fc.weight"].copy_(torch.ones(3)), r"\[3\] do not broadcast to the \[5, 4\]"),
+    "a shape that does not broadcast": (
+        lambda lab: lab["fc.weight"].copy_(torch.ones(3)), r"\[3\] do not broadcast to the \[5, 4\]"
+    ),
     "a shape that would grow the cells": (lambda lab: lab["fc.bias"].copy_(torch.ones(2, 5)), "do not broadcast"),
     "text for values": (lambda lab: lab["fc.bias"].copy_("abc"), "must be a tensor or numbers"),
     "ragged values": (lambda lab: lab["fc.weight"].copy_([[1], [1, 2]]), "no tensor"),

@@ -35,7 +35,9 @@ def assert_reference(tensor: Tensor) -> None:
     counts, _ = np.histogram(good, bins=len(made.histogram.counts), range=(made.histogram.low, made.histogram.high))
     assert sum(made.histogram.counts) == good.size
     if good.min() < good.max():
-        assert np.abs(counts - np.array(made.histogram.counts)).sum() <= 0.02 * good.size + 2, "but for cells on an edge"
+        assert np.abs(counts - np.array(made.histogram.counts)).sum() <= 0.02 * good.size + 2, (
+            "but for cells on an edge"
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -101,7 +103,11 @@ def test_quantiles_are_in_order_and_right() -> None:
 FLOATS = [0.1, -0.041207194, 1e-45, 3.4028235e38, 16777216.0, 1 / 3, 5e-324, -0.0, 123456.789, 1e22]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2],
+    ids=str,
+)
 def test_a_text_reads_back_as_the_same_number_and_none_is_shorter(dtype: torch.dtype) -> None:
     torch.manual_seed(3)
     cells = torch.cat([torch.tensor(FLOATS, dtype=torch.float64), torch.randn(200, dtype=torch.float64)]).to(dtype)
@@ -125,12 +131,17 @@ def test_texts_of_other_cells() -> None:
     assert texts(torch.tensor([1 - 2j, 0.1 + 0j])) == ["1.0-2.0j", "0.1+0.0j"]
 
 
-@pytest.mark.parametrize(("text", "number"), [("3", 3), (" -1e-3 ", -0.001), ("nan", math.nan), ("-inf", -math.inf), (".5", 0.5), ("−2", -2), (7, 7)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3", 3), (" -1e-3 ", -0.001), ("nan", math.nan), ("-inf", -math.inf), (".5", 0.5), ("−2", -2), (7, 7)],
+)
 def test_numbers_are_read_as_typed(text: str | int, number: float) -> None:
     assert parse_number(text, "w") == pytest.approx(number, nan_ok=True)
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1,5", "1_000", "0x10", "1 2", "__import__('os')", "1e99999", None, True, [1]])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "1,5", "1_000", "0x10", "1 2", "__import__('os')", "1e99999", None, True, [1]]
+)
 def test_what_is_no_number_is_refused(text: object) -> None:
     from weightlab.errors import EditRefused
 

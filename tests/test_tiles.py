@@ -14,7 +14,19 @@ from weightlab.model.tree import TensorInfo
 from weightlab.see.layout import Layout, layout_of
 from weightlab.see.tiles import NAN, NEGATIVE, POSITIVE, TILE, Pyramid, Tile
 
-SHAPES = [(13, 1, 3, 3), (32, 3, 3, 3), (5, 4, 3), (4, 3, 2, 5), (3, 2, 2, 3, 2), (7,), (), (6, 9), (150, 3), (1, 1), (2, 140)]
+SHAPES = [
+    (13, 1, 3, 3),
+    (32, 3, 3, 3),
+    (5, 4, 3),
+    (4, 3, 2, 5),
+    (3, 2, 2, 3, 2),
+    (7,),
+    (),
+    (6, 9),
+    (150, 3),
+    (1, 1),
+    (2, 140),
+]
 
 
 def info(shape: tuple[int, ...], module_type: str = "Conv2d") -> TensorInfo:
@@ -98,13 +110,18 @@ def expected(tensor: Tensor, plan: Layout, at: tuple[int, int, int, int]) -> Til
     mean, low, high = (torch.full(shape, math.nan, dtype=torch.float64) for _ in range(3))
     flags = torch.zeros(shape, dtype=torch.uint8)
     for row, column in itertools.product(*map(range, shape)):
-        part = (slice((top + row) * tall, (top + row + 1) * tall), slice((left + column) * wide, (left + column + 1) * wide))
+        part = (
+            slice((top + row) * tall, (top + row + 1) * tall),
+            slice((left + column) * wide, (left + column + 1) * wide),
+        )
         cells = values[part][real[part]]
         good = cells[cells.isfinite()]
         if good.numel():
             mean[row, column], low[row, column], high[row, column] = good.mean(), good.min(), good.max()
         flags[row, column] = (
-            NAN * bool(cells.isnan().any()) + POSITIVE * bool((cells == math.inf).any()) + NEGATIVE * bool((cells == -math.inf).any())
+            NAN * bool(cells.isnan().any())
+            + POSITIVE * bool((cells == math.inf).any())
+            + NEGATIVE * bool((cells == -math.inf).any())
         )
     return Tile(at, mean.float(), low.float(), high.float(), flags, 0)
 
@@ -139,7 +156,9 @@ def test_tiles_equal_loops_at_every_level_and_edge(shape: tuple[int, ...], bad: 
             at = (row_level, column_level, row, column)
             made, wanted = pyramid.tile(at), expected(tensor, plan, at)
             if at[:2] == (0, 0):
-                blank = ~sheet_by_loop(tensor, plan)[1][row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+                blank = ~sheet_by_loop(tensor, plan)[1][
+                    row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE
+                ]
                 wanted.mean[~blank & ~wanted.mean.isfinite()] = math.nan
             assert_tile(made, wanted)
 
@@ -192,7 +211,9 @@ def test_only_stale_bins_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert sum(looked) <= 2 ** (level[0] + level[1])
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.uint8, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.uint8, torch.bool]
+)
 def test_every_dtype_has_a_picture(dtype: torch.dtype) -> None:
     """S1."""
     tensor = torch.randint(0, 2, (9, 7)).to(dtype)

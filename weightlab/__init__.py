@@ -1,13 +1,13 @@
 """WeightLab: a microscope and a scalpel for PyTorch models inside Jupyter.
 
-    see    lab["conv1.weight"].summary(), .plot(), and the widget
-    edit   lab["conv1.weight"][3].zero_(), lab.undo(), lab.redo()
-    check  lab.check_gradients()
+see    lab["conv1.weight"].summary(), .plot(), and the widget
+edit   lab["conv1.weight"][3].zero_(), lab.undo(), lab.redo()
+check  lab.check_gradients()
 """
 
 from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
-from weightlab.edit.journal import Entry
+from weightlab.edit.entry import Entry
 from weightlab.edit.operations import Edit
 from weightlab.errors import BadMessage, EditRefused, ProbeFailed, UndoConflict, UnknownName, WeightLabError
 from weightlab.lab import Lab

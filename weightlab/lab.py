@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from weightlab.check.gradients import GradientReport, check_gradients
 from weightlab.check.probe import Probe
-from weightlab.edit.journal import Entry, Journal
+from weightlab.edit.entry import Entry
+from weightlab.edit.journal import Journal
 from weightlab.edit.operations import Edit
 from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
 from weightlab.model.region import Region
@@ -129,7 +130,9 @@ class Lab:
     def stroke(self, text: str, *, check: bool = True) -> Iterator[list[Entry]]:
         """Several edits as one entry: `with lab.stroke("prune small"): ...`. An exception inside undoes them all."""
         if not isinstance(text, str):
-            raise EditRefused(f"stroke: the text must be a str, got {type(text).__name__}. For example stroke('prune small').")
+            raise EditRefused(
+                f"stroke: the text must be a str, got {type(text).__name__}. For example stroke('prune small')."
+            )
         with self.lock:
             self._stroke_depth += 1
             try:

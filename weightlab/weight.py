@@ -216,7 +216,11 @@ class WeightRef:
         return tensor.detach()[self.region.slices] if self.region.is_box else storage.read(tensor, self.region)
 
     def _apply(self, op: str, **arguments: Any) -> WeightRef:
-        given = {key: _unwrapped(value) for key, value in arguments.items() if value is not None or key in ("value", "values", "end")}
+        given = {
+            key: _unwrapped(value)
+            for key, value in arguments.items()
+            if value is not None or key in ("value", "values", "end")
+        }
         self._lab.apply(Edit(self.info.name, self.region, op, given))
         return self
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -127,7 +127,7 @@ class Recording(TorchFunctionMode):
             if tensor.requires_grad and not tensor.is_leaf:
                 tensor.register_hook(_keep_gradient(op))  # type: ignore[no-untyped-call]
 
-    def _arguments(self, taken: list[Tensor]) -> tuple[tuple[int, ...], tuple[str, ...], bool, bool]:
+    def _arguments(self, taken: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[str, ...], bool, bool]:
         inputs: list[int] = []
         parameters: list[str] = []
         outside, zero = False, True
@@ -144,6 +144,11 @@ class Recording(TorchFunctionMode):
                 zero = zero and tensor.is_floating_point() and not bool(tensor.detach().any())
         return tuple(inputs), tuple(dict.fromkeys(parameters)), outside, outside and zero
 
+    def _knows(self, tensor: Tensor) -> bool:
+        """Whether an Op made this tensor as it is: one made inside an autograd.Function gets its graph afterwards."""
+        maker = self._makers.get(id(tensor))
+        return maker is not None and maker[0]() is tensor and (self.ops[maker[1]].tracked or not tensor.requires_grad)
+
     def _entering(self, path: str, module: nn.Module) -> Callable[..., None]:
         def hook(*_: Any) -> None:
             if self.live:
@@ -158,14 +163,10 @@ class Recording(TorchFunctionMode):
                 return
             while self._stack and self._stack.pop()[0] != path:
                 pass
-            unknown = [
-                tensor
-                for tensor in _tensors((output,))
-                if (maker := self._makers.get(id(tensor))) is None or maker[0]() is not tensor
-            ]
+            unknown = [tensor for tensor in _tensors((output,)) if not self._knows(tensor)]
             if unknown and any(tensor.requires_grad for tensor in unknown):
                 taken = list(_tensors((args, kwargs)))
-                inputs, _, outside, zero = self._arguments(taken)
+                inputs, _taken, outside, zero = self._arguments(taken)
                 own = [p for p in module._parameters.values() if p is not None]
                 held = self._arguments(own)[1]
                 kind = type(module).__name__

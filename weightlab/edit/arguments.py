@@ -103,7 +103,9 @@ def number(args: Args, key: str, target: Target) -> Any:
         EditRefused: it is missing, no number, or complex for a real tensor.
     """
     value = args.get(key)
-    if isinstance(value, Tensor) and value.numel() == 1 or type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+    if (isinstance(value, Tensor) and value.numel() == 1) or (
+        type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+    ):
         value = value.item()  # type: ignore[union-attr]
     if not isinstance(value, bool | int | float | complex):
         got = "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
@@ -155,7 +157,9 @@ def fitting(value: Any, target: Target) -> Any:
             # Rounding to the nearest may still reach the largest number, so let torch round.
             if abs(part) > limit and not _rounds_finite(part, dtype):
                 got = f"{part:g}" if abs(part) < 1e300 else "a number above 1e300"
-                raise refuse(target, f"{target.dtype_name} holds at most ±{limit:.4g}, got {got}. Give a smaller number")
+                raise refuse(
+                    target, f"{target.dtype_name} holds at most ±{limit:.4g}, got {got}. Give a smaller number"
+                )
         return value
     if isinstance(value, float):
         if not value.is_integer():
@@ -169,7 +173,9 @@ def fitting(value: Any, target: Target) -> Any:
 
 def _rounds_finite(part: float, dtype: torch.dtype) -> bool:
     try:
-        return math.isinf(float(part)) or bool(torch.tensor(float(part), dtype=torch.float64).to(dtype).double().isfinite())
+        return math.isinf(float(part)) or bool(
+            torch.tensor(float(part), dtype=torch.float64).to(dtype).double().isfinite()
+        )
     except OverflowError:  # an int that even float64 cannot hold
         return False
 
@@ -214,7 +220,7 @@ def number_or_tensor(args: Args, key: str, target: Target) -> Any:
     """A number, or a tensor of more than one cell that broadcasts."""
     value = args.get(key)
     single = not isinstance(value, list | tuple) and not hasattr(value, "__array__") and not isinstance(value, Tensor)
-    if single or isinstance(value, Tensor) and value.ndim == 0 or getattr(value, "shape", None) == ():
+    if single or (isinstance(value, Tensor) and value.ndim == 0) or getattr(value, "shape", None) == ():
         return number(args, key, target)
     return tensor(args, key, target)
 
@@ -224,14 +230,20 @@ def fitting_tensor(values: Tensor, target: Target) -> Tensor:
     if not values.numel() or values.dtype == target.dtype:
         return values
     if target.is_float:
-        if values.is_floating_point() and values.dtype.itemsize > target.dtype.itemsize or not values.is_floating_point():
+        if (
+            values.is_floating_point() and values.dtype.itemsize > target.dtype.itemsize
+        ) or not values.is_floating_point():
             lost = _finite(values) & ~_finite(values.to(target.dtype))
             if bool(lost.any()):
                 worst = values[lost].double().abs().max().item()
-                raise refuse(target, f"{target.dtype_name} holds at most ±{torch.finfo(target.dtype).max:.4g}, got ±{worst:g}")
+                raise refuse(
+                    target, f"{target.dtype_name} holds at most ±{torch.finfo(target.dtype).max:.4g}, got ±{worst:g}"
+                )
         return values
     if values.is_floating_point() and not bool((values == values.trunc()).all() and _finite(values).all()):
-        raise refuse(target, f"{target.dtype_name} holds whole numbers only, got fractions or NaN. Round the values first")
+        raise refuse(
+            target, f"{target.dtype_name} holds whole numbers only, got fractions or NaN. Round the values first"
+        )
     info = (0, 1) if target.dtype is torch.bool else (torch.iinfo(target.dtype).min, torch.iinfo(target.dtype).max)
     low, high = values.min().item(), values.max().item()
     if low < info[0] or high > info[1]:
@@ -240,7 +252,9 @@ def fitting_tensor(values: Tensor, target: Target) -> Tensor:
 
 
 def _finite(values: Tensor) -> Tensor:
-    return values.isfinite() if values.dtype.itemsize > 1 or not values.is_floating_point() else values.float().isfinite()
+    return (
+        values.isfinite() if values.dtype.itemsize > 1 or not values.is_floating_point() else values.float().isfinite()
+    )
 
 
 def only_finite(args: Args) -> bool:
@@ -261,7 +275,11 @@ def literal(value: Any, device: str = "") -> str:
         return f"float('{value}')"
     if not isinstance(value, Tensor):
         return repr(value)
-    if value.numel() <= 64 and (value.dtype.itemsize > 1 or not value.dtype.is_floating_point) and bool(_finite(value).all()):
+    if (
+        value.numel() <= 64
+        and (value.dtype.itemsize > 1 or not value.dtype.is_floating_point)
+        and bool(_finite(value).all())
+    ):
         text = f"torch.tensor({value.tolist()}, dtype={value.dtype})"
     else:
         packed = base64.b64encode(zlib.compress(_bytes(value))).decode("ascii")
@@ -312,7 +330,9 @@ def from_json(value: Any) -> Any:
         if "complex" in value:
             real, imaginary = map(from_json, value["complex"])
             return complex(real, imaginary)
-        dtype = getattr(torch, value["dtype"]) if value["dtype"] in _DTYPES else None
+        if value["dtype"] not in _DTYPES:
+            raise ValueError(f"there is no dtype {value['dtype']!r:.40}")
+        dtype = getattr(torch, value["dtype"])
         raw = bytearray(zlib.decompress(base64.b64decode(value["tensor"], validate=True)))
         flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
         return flat.view([int(size) for size in value["shape"]])
@@ -321,6 +341,25 @@ def from_json(value: Any) -> Any:
 
 
 _DTYPES = frozenset(
-    "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz complex64 complex128 "
-    "int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool".split()
+    [
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+        "complex64",
+        "complex128",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    ]
 )

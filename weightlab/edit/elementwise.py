@@ -51,7 +51,9 @@ def _clamp_check(args: Args, target: Target) -> Args:
     only(args, ("min", "max"), target)
     if not target.is_ordered:
         raise refuse(target, f"clamp_ needs an order, which {target.dtype_name} lacks")
-    low, high = (None if args.get(k) is None else arguments.fitting(number(args, k, target), target) for k in ("min", "max"))
+    low, high = (
+        None if args.get(k) is None else arguments.fitting(number(args, k, target), target) for k in ("min", "max")
+    )
     if low is None and high is None:
         raise refuse(target, "clamp_ needs a minimum, a maximum or both, got neither. For example clamp_(-1, 1)")
     if any(isinstance(bound, float) and math.isnan(bound) for bound in (low, high)):
@@ -97,7 +99,9 @@ def _unary(name: str, verb: str) -> Operation:
         if name != "round_" or cells.is_floating_point():
             getattr(cells, name)()
 
-    return Operation(check, lambda args, target: run, lambda args: f"{verb} {{target}}", lambda args, target: f"{{w}}.{name}()")
+    return Operation(
+        check, lambda args, target: run, lambda args: f"{verb} {{target}}", lambda args, target: f"{{w}}.{name}()"
+    )
 
 
 def _arithmetic(name: str, verb: str) -> Operation:
@@ -120,7 +124,9 @@ def _arithmetic(name: str, verb: str) -> Operation:
                 _refuse_overflow(cells, value, name, target)
                 if name == "div_":
                     if bool((cells.remainder(value) != 0).any()):
-                        raise refuse(target, f"not all quotients are whole, and {target.dtype_name} holds whole numbers only")
+                        raise refuse(
+                            target, f"not all quotients are whole, and {target.dtype_name} holds whole numbers only"
+                        )
                     cells.div_(value, rounding_mode="floor")
                     return
             elif isinstance(value, Tensor) and not value.is_floating_point() and not value.is_complex():
@@ -156,7 +162,10 @@ def _refuse_overflow(cells: Tensor, value: Any, name: str, target: Target) -> No
     combine = {"add_": int.__add__, "sub_": int.__sub__, "mul_": int.__mul__}[name]
     results = [combine(a, b) for a in ends for b in others]
     if min(results) < -(2**63) or max(results) >= 2**63:
-        raise refuse(target, f"a result of {name} may not fit into 64 bits, got up to {max(map(abs, results))}. Give smaller numbers")
+        raise refuse(
+            target,
+            f"a result of {name} may not fit into 64 bits, got up to {max(map(abs, results))}. Give smaller numbers",
+        )
 
 
 def _flag_check(args: Args, target: Target) -> Args:
@@ -172,7 +181,9 @@ def _flag_check(args: Args, target: Target) -> Args:
 
 
 ELEMENTWISE = {
-    "zero_": Operation(_zero_check, lambda a, t: _do(Tensor.zero_), lambda a: "Zero {target}", lambda a, t: "{w}.zero_()"),
+    "zero_": Operation(
+        _zero_check, lambda a, t: _do(Tensor.zero_), lambda a: "Zero {target}", lambda a, t: "{w}.zero_()"
+    ),
     "fill_": Operation(
         _fill_check,
         lambda a, t: _do(lambda cells: cells.fill_(a["value"])),
@@ -196,7 +207,10 @@ ELEMENTWISE = {
         lambda a, t: f"{{w}}.copy_({literal(a['values'])})",
     ),
     "lerp_": Operation(
-        _lerp_check, _lerp_change, lambda a: f"Blend {{target}} with other values, weight {show(a['weight'])}", _lerp_code
+        _lerp_check,
+        _lerp_change,
+        lambda a: f"Blend {{target}} with other values, weight {show(a['weight'])}",
+        _lerp_code,
     ),
     "neg_": _unary("neg_", "Negate"),
     "abs_": _unary("abs_", "Take absolute values of"),

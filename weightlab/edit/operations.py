@@ -80,13 +80,15 @@ def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
     Raises:
         EditRefused: unknown operation, or arguments that do not fit this tensor.
     """
-    operation = OPERATIONS.get(edit.op) if isinstance(edit.op, str) else None
+    operation = OPERATIONS.get(edit.op)
     if operation is None:
         raise refuse(target, f"there is no operation {edit.op!r}. Known: {', '.join(OPERATIONS)}")
     args = operation.check(edit.args, target)
     per_cell = operation.random or any(isinstance(value, Tensor) and value.numel() > 1 for value in args.values())
     if per_cell and edit.region.has_duplicates:
-        raise refuse(target, "the index names a cell more than once, so that several values would meet in it. Name each once")
+        raise refuse(
+            target, "the index names a cell more than once, so that several values would meet in it. Name each once"
+        )
     complete = Edit(edit.name, edit.region, edit.op, args)
     name = edit.name if edit.region.is_whole else f"{edit.name}{edit.region}"
     return Prepared(
@@ -112,7 +114,9 @@ def _through_wider(change: Change, target: Target) -> Change:
             info = torch.iinfo(target.dtype)
             low, high = int(work.min()), int(work.max())
             if low < info.min or high > info.max:
-                raise refuse(target, f"{target.dtype_name} holds {info.min} to {info.max}, a result would be {low} to {high}")
+                raise refuse(
+                    target, f"{target.dtype_name} holds {info.min} to {info.max}, a result would be {low} to {high}"
+                )
         cells.copy_(work)
 
     return run

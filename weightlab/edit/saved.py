@@ -19,7 +19,7 @@ class Spill:
     def write(self, data: bytes) -> int:
         """Append; returns the offset."""
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="weightlab-undo-")
+            self._file = tempfile.TemporaryFile(prefix="weightlab-undo-")  # noqa: SIM115 (open for the journal's life)
         offset = self._file.seek(0, 2)
         self._file.write(data)
         return offset

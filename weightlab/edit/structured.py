@@ -40,7 +40,9 @@ def _draw(name: str, defaults: dict[str, float], text: Callable[[Args], str]) ->
         if name == "normal_" and second < 0:
             raise refuse(target, f"the standard deviation of normal_ must not be negative, got {second}")
         if name == "uniform_" and first > second:
-            raise refuse(target, f"the lower end of uniform_ must not be above the upper, got {first} and {second}. Swap them")
+            raise refuse(
+                target, f"the lower end of uniform_ must not be above the upper, got {first} and {second}. Swap them"
+            )
         return {**complete, "seed": arguments.seed(args, target)}
 
     def change(args: Args, target: Target) -> Change:
@@ -53,24 +55,40 @@ def _draw(name: str, defaults: dict[str, float], text: Callable[[Args], str]) ->
 
     def code(args: Args, target: Target) -> str:
         numbers = ", ".join(literal(args[key]) for key in defaults)
-        return f"{{w}}.copy_({_empty(target.view_shape, target)}.{name}({numbers}, generator={_generator(args, target)}))"
+        return (
+            f"{{w}}.copy_({_empty(target.view_shape, target)}.{name}({numbers}, generator={_generator(args, target)}))"
+        )
 
     return Operation(check, change, text, code, random=True)
 
 
 _INIT_METHODS = {
     name: getattr(nn.init, name)
-    for name in (
-        "uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ xavier_uniform_ xavier_normal_ "
-        "kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_"
-    ).split()
+    for name in [
+        "uniform_",
+        "normal_",
+        "trunc_normal_",
+        "constant_",
+        "ones_",
+        "zeros_",
+        "eye_",
+        "dirac_",
+        "xavier_uniform_",
+        "xavier_normal_",
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "orthogonal_",
+        "sparse_",
+    ]
 }
 
 
 def _init_check(args: Args, target: Target) -> Args:
     method = args.get("method")
     if not isinstance(method, str) or method not in _INIT_METHODS:
-        raise refuse(target, f"init_ takes a function of torch.nn.init, got {method!r}. Known: {', '.join(_INIT_METHODS)}")
+        raise refuse(
+            target, f"init_ takes a function of torch.nn.init, got {method!r}. Known: {', '.join(_INIT_METHODS)}"
+        )
     _needs_fractions(method, target)
     known = set(inspect.signature(_INIT_METHODS[method]).parameters) - {"tensor", "generator"}
     extra = {key: value for key, value in args.items() if key not in ("method", "seed")}
@@ -91,7 +109,9 @@ def _initialised(args: Args, target: Target, device: torch.device) -> Tensor:
     if "seed" in args:
         extra["generator"] = torch.Generator(device).manual_seed(args["seed"])
     try:
-        made: Tensor = _INIT_METHODS[args["method"]](torch.empty(target.shape, dtype=target.drawing, device=device), **extra)
+        made: Tensor = _INIT_METHODS[args["method"]](
+            torch.empty(target.shape, dtype=target.drawing, device=device), **extra
+        )
     except (ValueError, TypeError, RuntimeError, IndexError, KeyError, ZeroDivisionError) as error:
         raise refuse(target, f"{args['method']} cannot initialise this tensor: {str(error).rstrip('.')}") from error
     return made
@@ -118,8 +138,10 @@ def _permute_check(args: Args, target: Target) -> Args:
     if isinstance(order, Tensor) or hasattr(order, "__array__"):
         order = order.tolist()  # type: ignore[union-attr]
     plain = isinstance(order, Sequence) and all(isinstance(i, int) and not isinstance(i, bool) for i in order)
-    if not plain or sorted(order) != list(range(size)):  # type: ignore[type-var, arg-type]
-        raise refuse(target, f"the order must hold each of 0 to {size - 1} once, got {str(order)[:60]}. new[i] = old[order[i]]")
+    if not plain or sorted(order) != list(range(size)):  # type: ignore[arg-type]
+        raise refuse(
+            target, f"the order must hold each of 0 to {size - 1} once, got {str(order)[:60]}. new[i] = old[order[i]]"
+        )
     return {"axis": axis, "order": list(order)}  # type: ignore[arg-type]
 
 
@@ -144,7 +166,7 @@ def _prune_check(args: Args, target: Target) -> Args:
         complete["axis"] = arguments.axis(args, "axis", target)
         size //= max(target.view_shape[complete["axis"]], 1)
     amount = number(args, "amount", target)
-    if isinstance(amount, bool) or isinstance(amount, float) and not 0 <= amount <= 1:
+    if isinstance(amount, bool) or (isinstance(amount, float) and not 0 <= amount <= 1):
         raise refuse(target, f"the amount is a share from 0.0 to 1.0 or a whole number of cells, got {amount!r}")
     if isinstance(amount, int) and not 0 <= amount <= size:
         raise refuse(target, f"the amount must be 0 to {size} cells, got {amount}")
@@ -242,7 +264,9 @@ STRUCTURED = {
     "normal_": _draw(
         "normal_", {"mean": 0.0, "std": 1.0}, lambda a: f"Draw {{target}} from N({show(a['mean'])}, {show(a['std'])}²)"
     ),
-    "uniform_": _draw("uniform_", {"a": 0.0, "b": 1.0}, lambda a: f"Draw {{target}} from U({show(a['a'])}, {show(a['b'])})"),
+    "uniform_": _draw(
+        "uniform_", {"a": 0.0, "b": 1.0}, lambda a: f"Draw {{target}} from U({show(a['a'])}, {show(a['b'])})"
+    ),
     "init_": Operation(
         _init_check, _init_change, lambda a: f"Reinitialize {{target}} with {a['method']}", _init_code, random=True
     ),
@@ -250,7 +274,9 @@ STRUCTURED = {
         _permute_check,
         _permute_change,
         lambda a: f"Permute axis {a['axis']} of {{target}}",
-        lambda a, t: f"{{w}}.copy_({{w}}.index_select({a['axis']}, torch.tensor({a['order']}, device={str(t.device)!r})))",
+        lambda a, t: (
+            f"{{w}}.copy_({{w}}.index_select({a['axis']}, torch.tensor({a['order']}, device={str(t.device)!r})))"
+        ),
     ),
     "prune_": Operation(_prune_check, _prune_change, _prune_text, _prune_code, random=True),
     "quantize_": Operation(

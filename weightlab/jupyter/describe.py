@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
-from weightlab.edit.journal import Entry
+from weightlab.edit.entry import Entry
 from weightlab.lab import Lab
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts

@@ -13,8 +13,8 @@ from typing import Any
 def answer_from_any_thread(comm: Any) -> None:
     """Forget which shell opened the comm, so that the first request need not wait for the running cell.
 
-    `_reply_subshell_for` is private to ipykernel 7.4 and later; where it is missing nothing is needed, or nothing helps:
-    the page then says "kernel busy".
+    `_reply_subshell_for` is private to ipykernel 7.4 and later; where it is missing nothing is needed, or nothing
+    helps: the page then says "kernel busy".
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from weightlab.edit.journal import Entry
+from weightlab.edit.entry import Entry
 from weightlab.edit.operations import Edit
 from weightlab.errors import BadMessage, ProbeFailed, WeightLabError
 from weightlab.jupyter import describe
@@ -23,7 +23,6 @@ from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.see.numbers import parse_number, texts
-from weightlab.see.summary import summarize
 
 VERSION = 1
 REQUEST_LIMIT = 512 * 1024
@@ -50,7 +49,7 @@ class Session:
             The reply and its buffers; errors are replies too.
         """
         identity = message.get("id") if isinstance(message, Mapping) else None
-        known = isinstance(identity, str) and len(identity) <= 64 or isinstance(identity, int)
+        known = (isinstance(identity, str) and len(identity) <= 64) or isinstance(identity, int)
         head: Reply = {"v": VERSION, "id": identity if known else None}
         made: Buffers = []
         try:
@@ -95,7 +94,10 @@ class Session:
         info = self.lab.tree[fields["name"]]
         _readable(self.lab, info.name)
         pyramid = self.lab.pyramid(info.name)
-        heads, parts, size, left = [], [], 0, []
+        heads: list[Reply] = []
+        parts: list[bytes] = []
+        left: list[list[int]] = []
+        size = 0
         for at in fields["tiles"]:
             try:
                 head, data = encode_tile(pyramid.tile(tuple(at), self.lab.revision), fields["encoding"], size)
@@ -128,7 +130,10 @@ class Session:
         info = self.lab.tree[fields["name"]]
         region = Region.parse(fields["text"], info.shape, info.title)
         axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
-        return {"name": info.name, "region": {"text": str(region), "numel": region.numel, "axes": [list(a) for a in axes]}}
+        return {
+            "name": info.name,
+            "region": {"text": str(region), "numel": region.numel, "axes": [list(a) for a in axes]},
+        }
 
     def edit(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
@@ -259,9 +264,11 @@ def _checked(message: Any, buffers: Sequence[Any]) -> tuple[_Operation, Reply]:
     if not isinstance(message, Mapping):
         raise BadMessage(f"message: expected an object, got {type(message).__name__}.")
     if message.get("v") != VERSION or isinstance(message.get("v"), bool):
-        raise BadMessage(f"message: protocol version {VERSION} is spoken here, got {message.get('v')!r:.40}. Reload the page.")
+        raise BadMessage(
+            f"message: protocol version {VERSION} is spoken here, got {message.get('v')!r:.40}. Reload the page."
+        )
     identity = message.get("id")
-    if not (isinstance(identity, str) and 0 < len(identity) <= 64 or _whole(identity)):
+    if not ((isinstance(identity, str) and 0 < len(identity) <= 64) or _whole(identity)):
         raise BadMessage("message: 'id' must be a text of 1 to 64 characters.")
     op = message.get("op")
     operation = _OPERATIONS.get(op) if isinstance(op, str) else None

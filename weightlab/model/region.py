@@ -246,7 +246,9 @@ class Region:
         except (KeyError, TypeError, ValueError, RuntimeError, zlib.error) as error:
             if isinstance(error, EditRefused):
                 raise
-            raise EditRefused(f"{_subject(title, tuple(shape))}: a region of a recipe cannot be read: {error}.") from error
+            raise EditRefused(
+                f"{_subject(title, tuple(shape))}: a region of a recipe cannot be read: {error}."
+            ) from error
 
 
 def _subject(title: str, shape: tuple[int, ...]) -> str:
@@ -263,7 +265,9 @@ def _slice_text(axis: Axis, size: int) -> str:
 
 def _plain(item: Any, subject: str) -> Any:
     """One item of an index as int, slice, Ellipsis or index tensor on the CPU."""
-    if item is Ellipsis or isinstance(item, slice) and all(_is_int(i) for i in (item.start, item.stop, item.step) if i is not None):
+    if item is Ellipsis or (
+        isinstance(item, slice) and all(_is_int(i) for i in (item.start, item.stop, item.step) if i is not None)
+    ):
         return item
     if _is_int(item):
         return int(item)
@@ -271,7 +275,9 @@ def _plain(item: Any, subject: str) -> Any:
         try:
             item = torch.as_tensor(item)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise EditRefused(f"{subject}: {error}. An index is made of integers, slices, masks and index tensors.") from error
+            raise EditRefused(
+                f"{subject}: {error}. An index is made of integers, slices, masks and index tensors."
+            ) from error
     if isinstance(item, Tensor):
         if item.dtype == torch.bool:
             return item.detach().cpu()
@@ -289,7 +295,9 @@ def _plain(item: Any, subject: str) -> Any:
 
 
 def _is_int(item: Any) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool) or type(item).__module__ == "numpy" and hasattr(item, "__index__") and getattr(item, "shape", ()) == ()
+    return (isinstance(item, int) and not isinstance(item, bool)) or (
+        type(item).__module__ == "numpy" and hasattr(item, "__index__") and getattr(item, "shape", ()) == ()
+    )
 
 
 def _check_count(items: list[Any], shape: tuple[int, ...], subject: str) -> None:
@@ -308,7 +316,9 @@ def _parse(text: str, subject: str) -> tuple[Any, ...]:
     """An index expression as a tuple for `Region.index`. A grammar of its own: nothing is evaluated."""
 
     def refuse() -> EditRefused:
-        return EditRefused(f"{subject}: {text[:60]!r} is no index expression. Write for example [3, :, 1:2], -1 or [0:4].")
+        return EditRefused(
+            f"{subject}: {text[:60]!r} is no index expression. Write for example [3, :, 1:2], -1 or [0:4]."
+        )
 
     tokens, at = [], 0
     stripped = text.strip()

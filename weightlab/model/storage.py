@@ -26,9 +26,18 @@ _FOLD = 1 << 16
 _fold_weights: dict[torch.device, Tensor] = {}
 
 
+def is_uninitialized(tensor: Tensor) -> bool:
+    """Whether this is a lazy layer's parameter before its first forward: it has no shape yet, and raises when asked."""
+    return isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
+
+
+def _wraps_others(tensor: Tensor) -> bool:
+    return bool(is_traceable_wrapper_subclass(tensor))
+
+
 def why_not_editable(tensor: Tensor) -> str:
     """Why the values of this tensor cannot be set, and what to do about it; empty where they can (rule J11)."""
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if is_uninitialized(tensor):
         return "it is not initialised yet. Run one forward pass, then call lab.refresh()."
     if type(tensor).__name__ == "DTensor":
         return "it is a DTensor, sharded over processes. Edit the local shard or a full copy."
@@ -38,7 +47,7 @@ def why_not_editable(tensor: Tensor) -> str:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}. Edit a dense copy (to_dense) instead."
     if tensor.is_quantized:
         return "it is quantized. Edit the float weight and quantize again."
-    if is_traceable_wrapper_subclass(tensor):
+    if _wraps_others(tensor):
         return f"it is a {type(tensor).__name__}, whose cells WeightLab does not know. Edit the tensors that it wraps."
     if tensor.is_inference():
         return "it was made in inference mode. Make the model outside torch.inference_mode()."
@@ -49,18 +58,20 @@ def why_not_editable(tensor: Tensor) -> str:
 
 def why_not_readable(tensor: Tensor) -> str:
     """Why the values of this tensor cannot be looked at; empty where they can."""
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if is_uninitialized(tensor):
         return "it is not initialised yet, so it has no values. Run one forward pass, then refresh."
     if tensor.is_meta or type(tensor).__name__ == "FakeTensor":
         return "it is on the meta device: its values are not there. Load the model on a real device to see them."
-    if tensor.layout is not torch.strided or tensor.is_quantized or is_traceable_wrapper_subclass(tensor):
+    if tensor.layout is not torch.strided or tensor.is_quantized or _wraps_others(tensor):
         return f"its values cannot be drawn ({why_not_editable(tensor).split('.')[0]})."
     return ""
 
 
 def _cells_overlap(tensor: Tensor) -> bool:
     extent = 0
-    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):
+    for stride, size in sorted(
+        (stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1
+    ):
         if stride <= extent:
             return True
         extent += (size - 1) * stride
@@ -133,8 +144,8 @@ def differing(before: Tensor, after: Tensor) -> Tensor:
 def fingerprint(cells: Tensor) -> bytes:
     """16 bytes that tell these cells, in order, from any others, at about the cost of two passes over them.
 
-    Over 1 MB the words are first folded: blocks of 2**16 words become one sum with fixed odd random weights (mod 2**64),
-    which tells where in the block a word stood; BLAKE2 over the sums and the tail tells the order of the blocks.
+    Over 1 MB the words are first folded: blocks of 2**16 words become one sum with fixed odd random weights (mod
+    2**64), which tells where in the block a word stood; BLAKE2 over the sums and the tail tells the blocks' order.
     """
     flat = as_integers(cells.contiguous()).flatten().view(torch.uint8)
     digest = hashlib.blake2b(digest_size=16)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from weightlab.errors import UnknownName
-from weightlab.model.storage import why_not_editable
+from weightlab.model.storage import is_uninitialized, why_not_editable
 
 Kind = Literal["parameter", "buffer", "computed"]
 COMPILED = "_orig_mod."
@@ -108,7 +108,7 @@ class ParameterTree:
             self._infos[name] = TensorInfo(
                 name=name,
                 kind=kind,
-                shape=() if _uninitialized(tensor) else tuple(tensor.shape),
+                shape=() if is_uninitialized(tensor) else tuple(tensor.shape),
                 dtype=tensor.dtype,
                 device=tensor.device,
                 requires_grad=tensor.requires_grad and kind != "computed",
@@ -127,7 +127,7 @@ class ParameterTree:
         return len(self._infos)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._resolve(name) is not None
+        return self._resolve(name) is not None
 
     def __getitem__(self, name: str) -> TensorInfo:
         """The tensor of this name, or of which this is a tied name.
@@ -135,7 +135,7 @@ class ParameterTree:
         Raises:
             UnknownName: no parameter or buffer has this name; the message has the closest one.
         """
-        first = self._resolve(name) if isinstance(name, str) else None
+        first = self._resolve(name)
         if first is None:
             raise UnknownName(self._unknown(name))
         return self._infos[first]
@@ -147,9 +147,7 @@ class ParameterTree:
         """
         fits = pattern.lower() if "*" in pattern or "?" in pattern else f"*{pattern.lower()}*"
         return [
-            info
-            for info in self
-            if any(fnmatch.fnmatchcase(name.lower(), fits) for name in (info.name, *info.aliases))
+            info for info in self if any(fnmatch.fnmatchcase(name.lower(), fits) for name in (info.name, *info.aliases))
         ]
 
     def tensor(self, name: str) -> Tensor:
@@ -196,7 +194,9 @@ class ParameterTree:
         """Dotted path to submodule, the model itself under the empty path, in the model's order."""
         return dict(self._modules)
 
-    def _resolve(self, name: str) -> str | None:
+    def _resolve(self, name: object) -> str | None:
+        if not isinstance(name, str):
+            return None
         if name in self._first:
             return self._first[name]
         plain = name.replace(COMPILED, "")
@@ -219,10 +219,12 @@ class ParameterTree:
         module = self._modules[path]
         prefix = f"{path}." if path else ""
         if parametrize.is_parametrized(module, local):
-            chain = module.parametrizations[local]  # type: ignore[index]
-            kinds = ", ".join(type(step).__name__ for step in chain)
+            chain: nn.Module = module.get_submodule(f"parametrizations.{local}")
+            kinds = ", ".join(type(step).__name__ for step in chain.children())
             inner = f"{prefix}parametrizations.{local}."
-            originals = [inner + n for n, _ in (*chain.named_parameters(recurse=False), *chain.named_buffers(recurse=False))]
+            originals = [
+                inner + n for n, _ in (*chain.named_parameters(recurse=False), *chain.named_buffers(recurse=False))
+            ]
         else:
             kinds = "a forward pre-hook such as weight_norm, spectral_norm or prune"
             originals = [prefix + n for n in _old_style_originals(module, local)]
@@ -259,7 +261,7 @@ def _identity(tensor: Tensor, name: str, kind: Kind) -> object:
     """Equal for tied tensors only: same storage, offset, shape and strides, and not empty."""
     if kind == "computed":
         return name
-    if _uninitialized(tensor) or tensor.numel() == 0 or tensor.is_meta or tensor.layout is not torch.strided:
+    if is_uninitialized(tensor) or tensor.numel() == 0 or tensor.is_meta or tensor.layout is not torch.strided:
         return id(tensor)
     try:
         storage = tensor.untyped_storage().data_ptr()
@@ -268,11 +270,6 @@ def _identity(tensor: Tensor, name: str, kind: Kind) -> object:
     if storage == 0:
         return id(tensor)
     return (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
-
-
-def _uninitialized(tensor: Tensor) -> bool:
-    """A lazy layer's parameter before its first forward: it has no shape yet, and raises when asked for one."""
-    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
 
 
 def _closest(name: str, names: object) -> str:

@@ -50,7 +50,9 @@ def plot_tensor(tensor: Tensor, info: TensorInfo, region: Region, view: str = "v
     heat.set_title(title + _draw(heat, tensor, layout, whole), loc="left", fontsize=10)
     if not region.is_whole and region.numel:
         top, bottom, left, right = layout.box(region.bounds)
-        heat.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, color="black", lw=1.2))
+        heat.add_patch(
+            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, color="black", lw=1.2)
+        )
     _histogram(side, summarize(tensor[region.slices]) if region.is_box else summarize(tensor.flatten()[region.cells]))
     return figure
 

@@ -3,7 +3,7 @@
 The picture is a sheet of cells. A block has prod(rows) x prod(columns) cells; axes are mixed radix, the last one runs
 fastest. Facets are blocks side by side, `wrap` of them per row of blocks. Without facets there is one block.
 
-    conv [out, in, kh, kw]    rows (out, kh), columns (in, kw); small kernels of many filters: facets out, as a contact sheet
+    conv [out, in, kh, kw]    rows (out, kh), columns (in, kw); many small filters: facets out, as a contact sheet
     matrix [out, in]          rows out, columns in
     vector [n]                one row
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -59,7 +58,7 @@ class Layout:
         """Cells `[top:bottom, left:right]` of the sheet, as a view where that is possible.
 
         Returns:
-            Values [bottom - top, right - left]; and None, or which of them are real where the last row of facets has blanks.
+            Values [bottom - top, right - left]; and None, or which are real where the last row of facets has blanks.
         """
         if self.facets:
             return self._cut_facets(tensor, top, bottom, left, right)
@@ -70,7 +69,7 @@ class Layout:
             return moved[top:bottom, left:right], None
         strips = []
         for row_slices in _pieces(tall, top, bottom):
-            blocks = [moved[(*row_slices, *column_slices)] for column_slices in _pieces(wide, left, right)]
+            blocks = [moved[row_slices + column_slices] for column_slices in _pieces(wide, left, right)]
             height = math.prod(blocks[0].shape[: len(tall)]) if blocks else 0
             flat = [block.reshape(height, math.prod(block.shape[len(tall) :])) for block in blocks]
             strips.append(torch.cat(flat, 1) if len(flat) > 1 else flat[0])
@@ -110,7 +109,12 @@ class Layout:
             return top, bottom, left, right
         up, down = first // self.wrap, (last - 1) // self.wrap
         if up == down:
-            return up * height + top, up * height + bottom, first % self.wrap * width + left, (last - 1) % self.wrap * width + right
+            return (
+                up * height + top,
+                up * height + bottom,
+                first % self.wrap * width + left,
+                (last - 1) % self.wrap * width + right,
+            )
         return up * height + top, down * height + bottom, 0, self.sheet[1]
 
 
@@ -164,7 +168,7 @@ def layout_of(info: TensorInfo) -> Layout:
         rows, columns = tuple(range(rank - 1)), tuple(range(max(rank - 1, 0), rank))
         return Layout(shape, rows, columns, (), 1, labels)
     if rank == 3:
-        # [out, in, k] reads best with the kernels side by side; stacked matrices [n, rows, columns] on top of each other.
+        # [out, in, k] reads best with the kernels side by side, [n, rows, columns] with its matrices stacked.
         convolution = info.module_type.startswith(("Conv", "LazyConv"))
         rows, columns = ((0,), (1, 2)) if convolution else ((0, 1), (2,))
     else:

@@ -12,7 +12,9 @@ from weightlab.errors import EditRefused
 
 _NUMPY = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
 _INTEGER = re.compile(r"[+-]?\d{1,40}")
-_FRACTION = re.compile(r"[+-]?(\d{1,40}\.?\d{0,60}|\.\d{1,60})([eE][+-]?\d{1,4})?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_FRACTION = re.compile(
+    r"[+-]?(\d{1,40}\.?\d{0,60}|\.\d{1,60})([eE][+-]?\d{1,4})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
+)
 
 
 def texts(cells: Tensor) -> list[str]:
@@ -26,7 +28,9 @@ def texts(cells: Tensor) -> list[str]:
     cells = cells.detach().cpu()
     if cells.is_complex():
         pairs = torch.view_as_real(cells.resolve_conj())
-        return [f"{a}{b if b[0] == '-' else '+' + b}j" for a, b in zip(texts(pairs[:, 0]), texts(pairs[:, 1]), strict=True)]
+        return [
+            f"{a}{b if b[0] == '-' else '+' + b}j" for a, b in zip(texts(pairs[:, 0]), texts(pairs[:, 1]), strict=True)
+        ]
     if not cells.is_floating_point():
         return [str(value) for value in cells.tolist()]
     if cells.dtype in _NUMPY:

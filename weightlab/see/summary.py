@@ -113,7 +113,7 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
 
 
 def _second_moments(looked: Tensor, mean: float, largest: float) -> tuple[float, float]:
-    """Root of the sum of squares, and of squares about the mean; scaled by a power of two, so that 1e200 can be squared."""
+    """Root of the sum of squares, and of squares about the mean; scaled by a power of two, since 1e200 has no square."""
     if not largest > 0 or not math.isfinite(largest):
         return 0.0 if largest == 0 else math.nan, 0.0
     scale = 2.0 ** (math.frexp(largest)[1] - 1)

@@ -34,7 +34,7 @@ class Tile:
     Attributes:
         at: `(row_level, column_level, row, column)`, the last two in tiles.
         mean, min, max: over the finite cells of each bin, NaN where there are none; at level (0, 0) all are the cells.
-        flags: uint8 [rows, columns], bits `NAN`, `POSITIVE`, `NEGATIVE` for what else the bin holds; None where nothing.
+        flags: uint8 [rows, columns], bits `NAN`, `POSITIVE`, `NEGATIVE` for what else the bin holds; None for nothing.
         revision: of the model that it shows.
     """
 
@@ -88,7 +88,7 @@ class Pyramid:
         return _ceil(height, row_level), _ceil(width, column_level)
 
     def invalidate(self, bounds: Sequence[tuple[int, int]]) -> None:
-        """Cells inside these tensor bounds changed: the base bins that cover them are computed anew at the next request."""
+        """Cells inside these tensor bounds changed: the next request computes the base bins that cover them anew."""
         box = self.layout.box(bounds)
         if self._base is not None and box[0] < box[1] and box[2] < box[3]:
             self._stale.append(box)
@@ -107,9 +107,9 @@ class Pyramid:
         bottom, right = min(top + TILE, rows), min(left + TILE, columns)
         with writing(self._tensor()):
             bins = self._bins(row_level, column_level, top, bottom, left, right)
-            planes = [plane.to("cpu", torch.float32) for plane in (bins.mean, bins.min, bins.max)]
+            mean, low, high = (plane.to("cpu", torch.float32) for plane in (bins.mean, bins.min, bins.max))
             flags = None if bins.flags is None else bins.flags.cpu()
-        return Tile(at, *planes, flags, revision)
+        return Tile(at, mean, low, high, flags, revision)
 
     def _bins(self, row_level: int, column_level: int, top: int, bottom: int, left: int, right: int) -> Bins:
         base_rows, base_columns = self.base_level
@@ -231,7 +231,11 @@ def _coarsen(bins: Bins, down: int, across: int) -> Bins:
     count = _pooled(bins.count, down, across, torch.sum)
     total = _pooled(bins.mean.where(bins.count > 0, 0) * bins.count, down, across, torch.sum)
     if bins.flags is None:
-        low, high, flags = _pooled(bins.min, down, across, torch.amin), _pooled(bins.max, down, across, torch.amax), None
+        low, high, flags = (
+            _pooled(bins.min, down, across, torch.amin),
+            _pooled(bins.max, down, across, torch.amax),
+            None,
+        )
     else:
         none = bins.count == 0
         low = _pooled(bins.min.masked_fill(none, torch.inf), down, across, torch.amin)

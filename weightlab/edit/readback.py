@@ -1,0 +1,81 @@
+"""What an edit did, read back from the tensor: refused results, asked against stored values (rules J7 and J11)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from weightlab.edit.arguments import Target, only_finite
+from weightlab.edit.operations import Prepared
+from weightlab.errors import EditRefused
+
+SHOWN = 8
+
+
+def refuse_not_finite(prepared: Prepared, target: Target, before: Tensor, after: Tensor) -> None:
+    """Rule J11: finite cells and finite arguments give finite results, or nothing is changed."""
+    if not target.is_float or prepared.edit.op in ("zero_", "clamp_") or not only_finite(prepared.edit.args):
+        return
+    after = after.float() if after.dtype.itemsize == 1 else after
+    before = before.float() if before.dtype.itemsize == 1 else before
+    # One cheap pass: a finite sum has only finite terms. A sum may overflow by itself, so look closer only then.
+    wide = torch.float32 if after.dtype.itemsize == 2 else after.dtype
+    if bool(after.sum(dtype=wide).isfinite()):
+        return
+    lost = int((before.isfinite() & ~after.isfinite()).sum())
+    if lost:
+        raise EditRefused(
+            f"{target.title}: {prepared.edit.op} would make {lost} finite cell{'s' if lost != 1 else ''} nan or inf in "
+            f"{target.dtype_name}. Use smaller numbers, or fill_(float('inf')) if that is what you want."
+        )
+
+
+def asked_values(prepared: Prepared, before: Tensor) -> Tensor | None:
+    """The asked values in float32 for narrower types; None where the type itself is the precision that was asked in."""
+    if (
+        not before.is_floating_point()
+        or before.dtype.itemsize > 2
+        or prepared.edit.op in ("zero_", "permute_", "prune_")
+    ):
+        return None
+    asked = before.float()
+    if prepared.edit.op == "copy_":
+        asked.copy_(prepared.edit.args["values"])
+    else:
+        prepared.change(asked)
+    return asked
+
+
+def notes_on(prepared: Prepared, after: Tensor) -> tuple[str, ...]:
+    """What the user should know about the result: clamp passes NaN through (rule J5)."""
+    if prepared.edit.op == "clamp_" and after.is_floating_point():
+        wide = after.float() if after.dtype.itemsize == 1 else after
+        if not bool(wide.sum(dtype=torch.promote_types(wide.dtype, torch.float32)).isfinite()):
+            nan = int(wide.isnan().sum())
+            if nan:
+                return (
+                    f"{nan} NaN cell{'s' if nan != 1 else ''} stay{'s' if nan == 1 else ''} NaN: clamp passes NaN through",
+                )
+    return ()
+
+
+def first_true(different: Tensor, count: int) -> Tensor:
+    """Flat indices of the first True cells, looking no further than needed."""
+    found: list[Tensor] = []
+    missing, start = count, 0
+    flat = different.reshape(-1)
+    for chunk in flat.split(1 << 18):
+        here = chunk.nonzero().flatten()[:missing]
+        found.append(here + start)
+        missing -= len(here)
+        start += len(chunk)
+        if missing == 0:
+            break
+    return torch.cat(found)
+
+
+def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
+    """Cells at flat indices, without a contiguous copy of all."""
+    if cells.ndim == 0:
+        return cells.reshape(1).cpu().clone()
+    return cells[torch.unravel_index(flat, cells.shape)].cpu()
