@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser import chromium
-from tests.browser.live import LiveNotebook, write_notebook
+from tests.browser.live import PATIENCE, LiveNotebook, write_notebook
 from tests.browser.server import JupyterServer
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 Open = Callable[..., LiveNotebook]
+
+
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,24 +42,53 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]
         yield server
 
 
+@pytest.fixture(scope="package")
+def jupyter_without_subshells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    """A host that sends comm messages to the main thread, as some do."""
+    with JupyterServer(tmp_path_factory.mktemp("plain"), comms_over_subshells="disabled") as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def _kept(
+    browser: Browser, jupyter: JupyterServer, jupyter_without_subshells: JupyterServer
+) -> Iterator[dict[tuple[str, ...], LiveNotebook]]:
+    """Notebooks that stay open between tests, by their cells: starting a kernel and importing torch takes seconds."""
+    kept: dict[tuple[str, ...], LiveNotebook] = {}
+    yield kept
+    for notebook in kept.values():
+        notebook.close()
+
+
 @pytest.fixture
-def open_notebook(browser: Browser, jupyter: JupyterServer, request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Opens a notebook made of the given cells. At the end: no page error, and no request left the machine (P7)."""
+def open_notebook(
+    browser: Browser,
+    jupyter: JupyterServer,
+    _kept: dict[tuple[str, ...], LiveNotebook],
+    request: pytest.FixtureRequest,
+) -> Iterator[Open]:
+    """Opens a notebook made of the given cells, none of which has run; its kernel may have served another test.
+
+    At the end: no page error, and no request left the machine (P7).
+    """
     opened: list[LiveNotebook] = []
 
     def open_cells(*cells: str, server: JupyterServer = jupyter) -> LiveNotebook:
-        name = f"{request.node.name.replace('[', '-').replace(']', '')}-{len(opened)}.ipynb"
-        write_notebook(server.notebooks / name, cells)
-        notebook = LiveNotebook(browser, server, name)
-        opened.append(notebook)
-        return notebook
+        key = (server.url, *cells)
+        if key in _kept:
+            _kept[key].forget()
+        else:
+            name = f"{len(_kept)}.ipynb"
+            write_notebook(server.notebooks / name, cells)
+            _kept[key] = LiveNotebook(browser, server, name)
+        opened.append(_kept[key])
+        return _kept[key]
 
     yield open_cells
     for notebook in opened:
         ARTIFACTS.mkdir(exist_ok=True)
-        notebook.page.screenshot(path=ARTIFACTS / f"{request.node.name}.png")
-        notebook.close()
-    for notebook in opened:
+        name = re.sub(r"[^\w.-]+", "-", request.node.name)
+        notebook.page.screenshot(path=ARTIFACTS / f"{name}.png")
         assert notebook.page_errors == []
         assert notebook.left_the_machine == []
 

@@ -68,6 +68,13 @@ class LiveNotebook:
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self.context.close()
 
+    def forget(self) -> None:
+        """Clear what cells put out and what is on record, for the next test."""
+        self.page.bring_to_front()
+        self.command("notebook:clear-all-cell-outputs")
+        for record in (self.page_errors, self.console_errors, self.left_the_machine):
+            record.clear()
+
     # ---- the kernel
 
     def run_all(self) -> None:
@@ -98,6 +105,14 @@ class LiveNotebook:
     def start_all(self) -> None:
         """Run all cells, and do not wait for their end."""
         self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def wait_busy(self) -> None:
+        """Wait until a cell runs."""
+        self.page.wait_for_function(KERNEL_IS_IDLE.replace("idle", "busy"))
+
+    def wait_idle(self) -> None:
+        """Wait until no cell runs."""
+        self.page.wait_for_function(KERNEL_IS_IDLE)
 
     def is_busy(self) -> bool:
         """Whether a cell runs."""
@@ -146,7 +161,7 @@ class LiveNotebook:
         root = self.page.locator('[data-wl="lab"]').nth(index)
         root.wait_for()
         root.scroll_into_view_if_needed()
-        expect(root).to_have_attribute("data-revision", re.compile(r"^\d+$"), timeout=PATIENCE)
+        expect(root).to_have_attribute("data-revision", re.compile(r"^\d+$"))
         return Widget(self.page, root)
 
 
@@ -206,7 +221,7 @@ class Widget:
         """Do something that makes revisions and wait until the page shows them."""
         before = self.revision
         act()
-        expect(self.root).to_have_attribute("data-revision", str(before + steps), timeout=PATIENCE)
+        expect(self.root).to_have_attribute("data-revision", str(before + steps))
 
     def press(self, name: str) -> None:
         """Press a button that changes the model, and wait for the change."""
