@@ -136,7 +136,7 @@ function RegionBox({ store, actions }: Page) {
         type="text"
         aria-label="Region"
         aria-invalid={wrong.value}
-        placeholder="whole tensor"
+        placeholder="[...] all"
         spellcheck={false}
         autocomplete="off"
         disabled={!open}
@@ -166,5 +166,7 @@ function RegionBox({ store, actions }: Page) {
 }
 
 function cells(many: number): string {
+  // The exact number of a large tensor would push the selects away, and nobody reads its last digits here.
+  if (many >= 1e6) return `${(many / 1e6).toPrecision(3)} M cells`;
   return `${count(many)} ${many === 1 ? "cell" : "cells"}`;
 }

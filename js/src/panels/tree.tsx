@@ -35,7 +35,7 @@ export function Tree({ store, actions, view }: Page) {
     <nav class="wl-side wl-left" aria-label="Model">
       <div class="wl-filter">
         <input
-          type="search"
+          type="text"
           aria-label="Filter parameters"
           placeholder="Filter parameters"
           spellcheck={false}
