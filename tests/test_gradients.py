@@ -425,6 +425,15 @@ def test_a_tied_tensor_is_one_row_under_all_its_names():
         report["nothing"]
 
 
+def test_scalar_empty_and_complex_parameters_have_a_row():
+    model = nn.Linear(3, 2, dtype=torch.complex64)
+    model.scale, model.empty = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.zeros(0, 2))
+    probe = lambda m: (m(torch.ones(4, 3, dtype=torch.complex64)).abs().square().sum() * m.scale) + m.empty.sum()  # noqa: E731
+    report = check(model, probe=probe)
+    assert {row.status for row in report.rows} == {"flowing"}
+    assert (report["scale"].units, report["empty"].units) == (1, 0)
+
+
 def test_a_transposed_convolution_counts_its_output_channels():
     """G2: its weight is [in, out, *kernel]."""
     model = nn.Sequential(nn.ConvTranspose2d(2, 5, 3, bias=False), nn.ReLU())

@@ -136,6 +136,7 @@ class Nothing(nn.Module):
         (nn.Linear(3, 2), {"batch": (torch.ones(4, 5), None), "loss": F.mse_loss}, "forward pass raised RuntimeError"),
         (nn.Linear(3, 2), {"batch": (torch.ones(4, 3), None), "loss": lambda o, t: o}, r"loss \[4, 2\]"),
         (nn.Linear(3, 2), {"batch": (torch.ones(4, 3), None), "loss": lambda o, t: 3.0}, "got float"),
+        (torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), {}, "scripted module"),
         (nn.Linear(3, 2), {"probe": lambda m: None}, "got NoneType"),
         (nn.Linear(3, 2), {"batch": {"input": torch.ones(4, 3)}}, "has no .loss"),
     ],

@@ -165,10 +165,11 @@ def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, 
         if reentrant:
             kept.append((name, leaf))
         else:
-            handles.append(leaf.register_post_accumulate_grad_hook(hook_for(name)))  # type: ignore[no-untyped-call]
+            handles.append(leaf.register_post_accumulate_grad_hook(hook_for(name)))
     try:
         if reentrant:  # refuses `inputs`; what else is in the graph keeps its .grad
-            with _grads_aside(leaves):
+            ours = {id(leaf) for _, leaf in sources}
+            with _grads_aside([leaf for leaf in leaves if id(leaf) not in ours]):
                 torch.autograd.backward(loss)
         elif any(id(leaf) in reached for _, leaf in sources):
             torch.autograd.backward(loss, inputs=[leaf for _, leaf in sources])
@@ -208,8 +209,7 @@ def _grads_aside(leaves: list[Tensor]) -> Iterator[None]:
         yield
     finally:
         for leaf, grad in aside:
-            if grad is not None:
-                leaf.grad = grad
+            leaf.grad = grad
 
 
 def _add(found: dict[str, _Gradient], name: str, new: _Gradient) -> None:
@@ -303,7 +303,7 @@ def _row(info: TensorInfo, gradient: _Gradient | None, weak: bool, used: Tensor 
         norm, zero_units = gradient.norm, int((per_unit == 0).sum())
         if not bool(per_unit.isfinite().all()):
             status = "nonfinite"
-        elif zero_units == per_unit.numel():
+        elif zero_units and zero_units == per_unit.numel():
             status = "zero"
         elif zero_units and not (used is not None and not bool(((per_unit == 0) & used).any())):
             status = "partial"

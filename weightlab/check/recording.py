@@ -46,7 +46,7 @@ class Recording(TorchFunctionMode):
         """Follow which module runs. The hooks are removed by `unhook`."""
         seen: set[int] = set()
         for path, module in self._modules.items():
-            if id(module) not in seen and not isinstance(module, torch.jit.ScriptModule):
+            if id(module) not in seen:
                 seen.add(id(module))
                 self._handles.append(module.register_forward_pre_hook(self._entering(path, module), prepend=True))
                 self._handles.append(module.register_forward_hook(self._leaving(path, module), with_kwargs=True))
@@ -125,7 +125,7 @@ class Recording(TorchFunctionMode):
                 continue
             op.outs.append(Scale.of(tensor))
             if tensor.requires_grad and not tensor.is_leaf:
-                tensor.register_hook(_keep_gradient(op))  # type: ignore[no-untyped-call]
+                tensor.register_hook(_keep_gradient(op))
 
     def _arguments(self, taken: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[str, ...], bool, bool]:
         inputs: list[int] = []

@@ -10,7 +10,7 @@ What a forward writes into a parameter in place (`nn.Embedding(max_norm=...)`) i
 `Sandbox.before_write` takes just before the first write.
 
 Not covered: tensors that only a closure or a global holds, Python objects deeper than one level inside a module's
-attribute, buffers of a `torch.jit.ScriptModule`, and whatever the user's own hooks do outside the model. A forward
+attribute, and whatever the user's own hooks do outside the model. A forward
 hook of the user runs once per check and records the check's activations; hooks on real parameters do not run.
 """
 
@@ -96,6 +96,12 @@ class Sandbox:
         return id(tensor) in self._copies
 
     def _refuse(self) -> None:
+        scripted = next((module for module in self._modules if isinstance(module, torch.jit.ScriptModule)), None)
+        if scripted is not None:
+            raise ProbeFailed(
+                f"{scripted.original_name}: a scripted module (torch.jit) does not let its parameters be stood in for, so "
+                "a check would leave gradients behind. Check the module that it was made from."
+            )
         for path, module in self._tree.modules.items():
             for local, parameter in module._parameters.items():
                 name = f"{path}.{local}" if path else local
@@ -129,10 +135,9 @@ class Sandbox:
         """Note a module's attributes and containers; put stand-ins where tensors are."""
         attributes = vars(module)
         before = dict(attributes)
-        scripted = isinstance(module, torch.jit.ScriptModule)
         self._undo.append(partial(_put_back, attributes, before))
         for key, value in before.items():
-            if scripted or key == "_modules":
+            if key == "_modules":
                 continue
             if isinstance(value, torch.Generator):
                 self._undo.append(partial(_set_state, value, value.get_state()))
@@ -227,11 +232,11 @@ def _seeded() -> Iterator[None]:
     numpy_state = numpy.random.get_state() if numpy is not None else None
     # A device that was never used has no generator to save, and seeding it would queue a call for its first use.
     generators = [torch.default_generator]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         generators += list(torch.cuda.default_generators)
     if torch.backends.mps.is_available():
         generators.append(torch.mps._get_default_mps_generator())
-    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():  # type: ignore[no-untyped-call]
+    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():
         generators += list(torch.xpu.default_generators)
     states = [generator.get_state() for generator in generators]
     try:

@@ -160,7 +160,7 @@ function RegionBox({ store, actions }: Page) {
           if (!wrong.value) void commit();
         }}
       />
-      {open && <span class="wl-cells wl-num">{cells(selection?.region.numel ?? numel(shape))}</span>}
+      {open && <span class="wl-count wl-num">{cells(selection?.region.numel ?? numel(shape))}</span>}
     </label>
   );
 }
