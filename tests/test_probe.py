@@ -136,7 +136,6 @@ class Nothing(nn.Module):
         (nn.Linear(3, 2), {"batch": (torch.ones(4, 5), None), "loss": F.mse_loss}, "forward pass raised RuntimeError"),
         (nn.Linear(3, 2), {"batch": (torch.ones(4, 3), None), "loss": lambda o, t: o}, r"loss \[4, 2\]"),
         (nn.Linear(3, 2), {"batch": (torch.ones(4, 3), None), "loss": lambda o, t: 3.0}, "got float"),
-        (torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), {}, "scripted module"),
         (nn.Linear(3, 2), {"probe": lambda m: None}, "got NoneType"),
         (nn.Linear(3, 2), {"batch": {"input": torch.ones(4, 3)}}, "has no .loss"),
     ],
@@ -144,6 +143,14 @@ class Nothing(nn.Module):
 def test_what_is_missing_is_said(model, arguments, words):
     with pytest.raises(ProbeFailed, match=words):
         check(model, **arguments)
+
+
+def test_a_scripted_model_is_refused():
+    """Its parameters cannot be stood in for, so G1 could not be kept."""
+    with pytest.warns(DeprecationWarning):
+        model = torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3))
+    with pytest.raises(ProbeFailed, match="scripted module"):
+        check(model)
 
 
 @pytest.mark.parametrize("batch", [torch.ones(3), (1, 2, 3), 7])
