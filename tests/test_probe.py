@@ -147,7 +147,7 @@ def test_what_is_missing_is_said(model, arguments, words):
 
 def test_a_scripted_model_is_refused():
     """Its parameters cannot be stood in for, so G1 could not be kept."""
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="deprecated"):
         model = torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3))
     with pytest.raises(ProbeFailed, match="scripted module"):
         check(model)
