@@ -8,6 +8,7 @@ journal left them tells whether somebody else has changed them since (rule J8).
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,65 +21,121 @@ from weightlab.model import storage
 from weightlab.model.region import Region
 
 
-@dataclass(slots=True, eq=False)
-class Patch:
-    """One side of a change of cells; *state*: `swap` turns it to the other side.
+class Patch(ABC):
+    """One side of a change; *state*: `swap` turns it to the other side.
 
     Attributes:
-        name: dotted name; for optimizer state "fc.weight: exp_avg".
-        tensor: weak reference to the tensor that was written.
-        saved: the bytes on the other side of the present ones.
-        mark: fingerprint of the cells as the journal left them.
-        change: computes the new cells from the old ones again, for redo after a forced undo.
-        flag: for `requires_grad_`: the value on the other side.
+        name: what it changes, for errors: a dotted name, "fc.weight: exp_avg", or a hold.
     """
 
     name: str
-    tensor: weakref.ref[Tensor]
-    region: Region
-    saved: Saved
-    mark: bytes
-    change: Callable[[Tensor], None] | None = None
-    flag: bool | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept for undo, in memory or on disk."""
+        return 0
+
+    @property
+    def held(self) -> int:
+        """Bytes kept in memory, which `to_disk` would free."""
+        return 0
+
+    def to_disk(self) -> None:  # noqa: B027 (most patches hold nothing)
+        """Move what is held in memory to the temporary file."""
+
+    def conflict(self, current: Tensor | None) -> str:
+        """Why swapping would lose somebody's work, or cannot be done; empty when all is as the journal left it.
+
+        Args:
+            current: what the model holds under `name` now, where that is a tensor's name.
+        """
+        return ""
+
+    @abstractmethod
+    def swap(self, forced: bool = False) -> None:
+        """Exchange the present side with the kept one. A forced undo keeps what redo would have given."""
+
+
+class CellPatch(Patch):
+    """Cells of one tensor.
+
+    Args:
+        saved: the bytes on the other side of the present ones.
+        mark: fingerprint of the cells as the journal left them.
+        change: computes the new cells from the old ones again, for redo after a forced undo.
+    """
+
+    def __init__(
+        self, name: str, tensor: Tensor, region: Region, saved: Saved, mark: bytes, change: Callable[[Tensor], None]
+    ) -> None:
+        self.name = name
+        self.region = region
+        self._tensor = weakref.ref(tensor)
+        self._saved = saved
+        self._mark = mark
+        self._change = change
 
     @property
     def nbytes(self) -> int:
         listed = self.region.cells
-        return self.saved.nbytes + (listed.numel() * listed.element_size() if listed is not None else 0)
+        return self._saved.nbytes + (listed.numel() * listed.element_size() if listed is not None else 0)
+
+    @property
+    def held(self) -> int:
+        return 0 if self._saved.on_disk else self.nbytes
+
+    def to_disk(self) -> None:
+        self._saved.to_disk()
 
     def conflict(self, current: Tensor | None) -> str:
-        """Why swapping would lose somebody's work, or cannot be done; empty when all is as the journal left it."""
-        tensor = self.tensor()
+        tensor = self._tensor()
         if tensor is None or (current is not None and current is not tensor):
             return f"{self.name}: the model holds another tensor under this name since the edit"
-        if self.flag is not None:
-            return f"{self.name}: requires_grad was changed since the edit" if tensor.requires_grad is self.flag else ""
-        if tuple(tensor.shape) != self.region.shape:
-            return f"{self.name}: its shape was changed since the edit, from {list(self.region.shape)} to {list(tensor.shape)}"
-        if storage.fingerprint(storage.read(tensor, self.region)) != self.mark:
-            return f"{self.name}{'' if self.region.is_whole else self.region}: its cells were changed since the edit by other code"
+        if tuple(tensor.shape) != self.region.shape or tensor.dtype != self._saved.dtype:
+            was, now = (self.region.shape, self._saved.dtype), (tuple(tensor.shape), tensor.dtype)
+            return f"{self.name}: its shape or dtype was changed since the edit, from {was} to {now}"
+        if storage.fingerprint(storage.read(tensor, self.region)) != self._mark:
+            where = "" if self.region.is_whole else self.region
+            return f"{self.name}{where}: its cells were changed since the edit by other code"
         return ""
 
     def swap(self, forced: bool = False) -> None:
-        """Exchange the cells with the saved ones. A forced undo keeps what redo would have given, not what it met."""
-        tensor = self.tensor()
-        if tensor is None:
+        tensor = self._tensor()
+        if tensor is None or tuple(tensor.shape) != self.region.shape or tensor.dtype != self._saved.dtype:
             raise UndoConflict(
                 f"{self.name}: the model no longer holds the tensor that was edited. Make the edit anew."
             )
-        if self.flag is not None:
-            self.flag, flag = tensor.requires_grad, self.flag
-            tensor.requires_grad_(flag)
-            return
-        old = self.saved.tensor()
+        old = self._saved.tensor()
         new = storage.read(tensor, self.region).cpu()
-        if forced and self.change is not None:
+        if forced:
             new = old.clone()
             with storage.writing(new):
-                self.change(new)
+                self._change(new)
         storage.put(tensor, self.region, old)
-        self.mark = storage.fingerprint(old)
-        self.saved.replace(new)
+        self._mark = storage.fingerprint(old)
+        self._saved.replace(new)
+
+
+class FlagPatch(Patch):
+    """`requires_grad` of one parameter."""
+
+    def __init__(self, name: str, tensor: Tensor, before: bool) -> None:
+        self.name = name
+        self._tensor = weakref.ref(tensor)
+        self._other = before
+
+    def conflict(self, current: Tensor | None) -> str:
+        tensor = self._tensor()
+        if tensor is None or (current is not None and current is not tensor):
+            return f"{self.name}: the model holds another tensor under this name since the edit"
+        return f"{self.name}: requires_grad was changed since the edit" if tensor.requires_grad is self._other else ""
+
+    def swap(self, forced: bool = False) -> None:
+        tensor = self._tensor()
+        if tensor is None:
+            raise UndoConflict(f"{self.name}: the model no longer holds this parameter. Make the edit anew.")
+        flag, self._other = self._other, tensor.requires_grad
+        tensor.requires_grad_(flag)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from weightlab.edit.arguments import Target
-from weightlab.edit.entry import Entry, Patch
+from weightlab.edit.entry import CellPatch, Entry, FlagPatch, Patch
 from weightlab.edit.operations import Edit, Prepared, index_code, prepare
-from weightlab.edit.readback import SHOWN, asked_values, cells_at, first_true, notes_on, refuse_not_finite
+from weightlab.edit.readback import SHOWN, asked_values, cells_at, first_true, made_zero, notes_on, refuse_not_finite
 from weightlab.edit.saved import Saved, Spill
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
@@ -23,25 +23,37 @@ from weightlab.model.tree import ParameterTree, TensorInfo
 
 
 @dataclass(slots=True, eq=False)
-class _Step:
-    """What one edit did, before it is part of an entry."""
+class Step:
+    """What one edit did, before it is part of an entry; `edit` is None for what is no edit, such as a hold."""
 
-    prepared: Prepared
+    edit: Edit | None
+    text: str
+    code: str
     patches: list[Patch]
-    cells: int
     names: tuple[str, ...]
-    requested: Tensor
-    stored: Tensor
-    rounded: int
-    notes: tuple[str, ...]
+    changed: tuple[tuple[str, Region], ...]
+    cells: int = 0
+    requested: Tensor = field(default_factory=lambda: torch.empty(0))
+    stored: Tensor = field(default_factory=lambda: torch.empty(0))
+    rounded: int = 0
+    notes: tuple[str, ...] = ()
     moments: tuple[str, ...] = ()
+    zeroed: Region | None = None
 
 
 # What torch raises for arguments that a kernel does not take.
 _TORCH_SAYS_NO = (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, OverflowError)
 
-# Given an applied edit, further (label, tensor, region) to zero under the same entry: the optimizer's moments.
-Companions = Callable[[Edit, Tensor], Iterable[tuple[str, Tensor, Region]]]
+
+class Companion(NamedTuple):
+    """A tensor that is kept beside a parameter, of its shape: an optimizer's moment."""
+
+    label: str
+    tensor: Tensor
+
+
+# Given an applied edit and its tensor, what is kept beside the tensor.
+Companions = Callable[[Edit, Tensor], Iterable[Companion]]
 
 
 class Journal:
@@ -58,8 +70,11 @@ class Journal:
         self._entries: list[Entry] = []
         self._position = 0
         self._next_id = 1
-        self._open: list[_Step] | None = None
+        self._open: list[Step] | None = None
         self._spill = Spill()
+        self.companions: Companions | None = None
+        # Called with a tensor's name before its first byte changes: snapshots copy what they still lack.
+        self.before_write: Callable[[str], None] | None = None
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -73,10 +88,14 @@ class Journal:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that undo holds now; what was moved to disk does not count."""
-        return sum(patch.nbytes for entry in self._entries for patch in entry.patches if not patch.saved.on_disk)
+        return sum(patch.held for entry in self._entries for patch in entry.patches)
 
-    def apply(self, edit: Edit, companions: Companions | None = None) -> Entry | None:
+    def apply(self, edit: Edit, moments: str | None = None) -> Entry | None:
         """Apply one edit as an entry of its own, or as part of the open stroke.
+
+        Args:
+            moments: what to do with `companions` (rule J12): "zero" clears them for the edit's cells, "keep" leaves
+                them; by default they are cleared where the edit made a cell 0.
 
         Returns:
             The entry; None when no byte changed or a stroke is open.
@@ -84,22 +103,41 @@ class Journal:
         Raises:
             UnknownName, EditRefused: nothing was changed (rule J3).
         """
+        if moments not in (None, "zero", "keep"):
+            raise EditRefused(f"{edit.name}: moments must be 'zero' or 'keep', got {moments!r}.")
+        if self.before_write is not None and edit.name in self.tree:
+            self.before_write(self.tree[edit.name].name)
         step = self._apply(edit)
         if step is None:
             return None
         try:
-            for label, tensor, region in (
-                companions(step.prepared.edit, self.tree.tensor(edit.name)) if companions else ()
-            ):
-                step.patches.append(_zeroed(label, tensor, region))
-                step.moments = (*step.moments, label)
+            self._clear_moments(step, moments)
         except BaseException:
             _take_back(step.patches)
             raise
+        return self.include(step)
+
+    def include(self, step: Step) -> Entry | None:
+        """Record what was done already, as an entry or as part of the open stroke."""
         if self._open is not None:
             self._open.append(step)
             return None
-        return self._record([step], step.prepared.text)
+        return self._record([step], step.text)
+
+    def _clear_moments(self, step: Step, moments: str | None) -> None:
+        if self.companions is None or step.edit is None or step.cells == 0:
+            return
+        region = {"zero": step.edit.region, "keep": None, None: step.zeroed}[moments]
+        kept = []
+        for label, tensor in self.companions(step.edit, self.tree.tensor(step.edit.name)):
+            patch = None if region is None else _zeroed(f"{step.edit.name}: {label}", tensor, region, self._spill)
+            if patch is None:
+                kept.append(label)
+            else:
+                step.patches.append(patch)
+                step.moments = (*step.moments, label)
+        if kept and moments is None and region is None:
+            step.notes = (*step.notes, f"the optimizer keeps {', '.join(kept)} for these cells")
 
     @contextmanager
     def stroke(self, text: str) -> Iterator[list[Entry]]:
@@ -182,7 +220,7 @@ class Journal:
     def _current(self, patch: Patch) -> Tensor | None:
         return self.tree.tensor(patch.name) if patch.name in self.tree else None
 
-    def _apply(self, edit: Edit) -> _Step | None:
+    def _apply(self, edit: Edit) -> Step | None:
         info = self.tree[edit.name]
         if not info.editable:
             raise EditRefused(f"{info.title}: {info.reason}")
@@ -213,7 +251,7 @@ class Journal:
 
     def _measure(
         self, prepared: Prepared, info: TensorInfo, tensor: Tensor, before: Tensor, after: Tensor
-    ) -> _Step | None:
+    ) -> Step | None:
         """Read back (rule J7): what changed, what was asked, what is stored."""
         different = storage.differing(before, after)
         cells = int(different.count_nonzero())
@@ -229,26 +267,37 @@ class Journal:
         value = prepared.edit.args.get("value")
         if prepared.edit.op == "fill_" and asked is None and isinstance(value, int) and int(stored[0].real) != value:
             requested, rounded = torch.full(stored.shape, value, dtype=torch.float64), cells
-        patch = Patch(
-            info.name,
-            weakref.ref(tensor),
-            prepared.edit.region,
-            Saved(before.cpu(), self._spill),
-            storage.fingerprint(after),
-            prepared.change,
-        )
-        return _Step(
-            prepared, [patch], cells, (info.name, *info.aliases), requested, stored, rounded, notes_on(prepared, after)
+        edit = prepared.edit
+        saved = Saved(before.cpu(), self._spill)
+        patch = CellPatch(info.name, tensor, edit.region, saved, storage.fingerprint(after), prepared.change)
+        return Step(
+            edit,
+            prepared.text,
+            prepared.code,
+            [patch],
+            (info.name, *info.aliases),
+            ((info.name, edit.region),),
+            cells,
+            requested,
+            stored,
+            rounded,
+            notes_on(prepared, after),
+            zeroed=self._zeroed_by(edit, different, after),
         )
 
-    def _record(self, steps: list[_Step], text: str) -> Entry:
+    def _zeroed_by(self, edit: Edit, different: Tensor, after: Tensor) -> Region | None:
+        if self.companions is None:
+            return None
+        return edit.region if edit.op == "zero_" else made_zero(edit.region, different, after)
+
+    def _record(self, steps: list[Step], text: str) -> Entry:
         names = tuple(dict.fromkeys(name for step in steps for name in step.names))
         most = max(steps, key=lambda step: step.rounded)
         entry = Entry(
             id=self._next_id,
-            edits=tuple(step.prepared.edit for step in steps),
+            edits=tuple(step.edit for step in steps if step.edit is not None),
             text=text,
-            code="\n".join(step.prepared.code for step in steps),
+            code="\n".join(step.code for step in steps if step.code),
             cells=sum(step.cells for step in steps),
             names=names,
             requested=most.requested,
@@ -256,7 +305,7 @@ class Journal:
             rounded=sum(step.rounded for step in steps),
             moments=tuple(dict.fromkeys(label for step in steps for label in step.moments)),
             notes=tuple(dict.fromkeys(note for step in steps for note in step.notes)),
-            changed=tuple((step.prepared.edit.name, step.prepared.edit.region) for step in steps),
+            changed=tuple(pair for step in steps for pair in step.changed),
             patches=tuple(patch for step in steps for patch in step.patches),
         )
         self._next_id += 1
@@ -273,9 +322,9 @@ class Journal:
             for patch in entry.patches:
                 if held <= self.undo_bytes:
                     return
-                if not patch.saved.on_disk:
-                    held -= patch.nbytes
-                    patch.saved.to_disk()
+                if patch.held:
+                    held -= patch.held
+                    patch.to_disk()
                     if self._spill.first_time():
                         warnings.warn(
                             f"undo needs more than undo_bytes={self.undo_bytes}: the oldest entries move to a temporary file. "
@@ -297,37 +346,30 @@ def _target(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
     )
 
 
-def _set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor) -> _Step | None:
+def _set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor) -> Step | None:
     flag, before = prepared.edit.args["flag"], tensor.requires_grad
     if flag is before:
         return None
     if not tensor.is_leaf:
         raise EditRefused(f"{info.title}: it is not a leaf of the graph. Only leaf tensors can be frozen or trained.")
     tensor.requires_grad_(flag)
-    patch = Patch(
-        info.name, weakref.ref(tensor), prepared.edit.region, Saved(torch.empty(0), Spill()), b"", flag=before
-    )
-    nothing = torch.empty(0)
-    return _Step(prepared, [patch], 0, (info.name, *info.aliases), nothing, nothing, 0, ())
+    names = (info.name, *info.aliases)
+    changed = ((info.name, prepared.edit.region),)
+    return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, tensor, before)], names, changed)
 
 
-def _zeroed(label: str, tensor: Tensor, region: Region) -> Patch:
-    """Zero a companion's cells, as a patch of its own."""
+def _zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch | None:
+    """Zero a companion's cells, as a patch of its own; None where they are zero already."""
     before = storage.read(tensor, region)
-    change = _set_zero
+    if not bool(before.any()):
+        return None
+
+    def change(cells: Tensor) -> None:
+        cells.zero_()
+
     storage.write(tensor, region, change)
-    return Patch(
-        label,
-        weakref.ref(tensor),
-        region,
-        Saved(before.cpu(), Spill()),
-        storage.fingerprint(storage.read(tensor, region)),
-        change,
-    )
-
-
-def _set_zero(cells: Tensor) -> None:
-    cells.zero_()
+    mark = storage.fingerprint(storage.read(tensor, region))
+    return CellPatch(label, tensor, region, Saved(before.cpu(), spill), mark, change)
 
 
 def _take_back(patches: Iterable[Patch]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from weightlab.edit.arguments import Target, only_finite
 from weightlab.edit.operations import Prepared
 from weightlab.errors import EditRefused
+from weightlab.model.region import Region
 
 SHOWN = 8
 
@@ -79,3 +80,11 @@ def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
     if cells.ndim == 0:
         return cells.reshape(1).cpu().clone()
     return cells[torch.unravel_index(flat, cells.shape)].cpu()
+
+
+def made_zero(region: Region, different: Tensor, after: Tensor) -> Region | None:
+    """The cells that an edit turned into 0; None when there are none."""
+    zero = different & (after == 0)
+    if not bool(zero.any()):
+        return None
+    return region if bool(zero.all()) else region.index(zero)

@@ -50,6 +50,10 @@ class Saved:
         self.nbytes = cells.numel() * cells.element_size()
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self._dtype
+
+    @property
     def on_disk(self) -> bool:
         return self._cells is None
 

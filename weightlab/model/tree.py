@@ -159,6 +159,8 @@ class ParameterTree:
         info = self[name]
         path, _, local = info.name.rpartition(".")
         module = self._modules.get(path)
+        if info.kind == "computed" and module is not None and parametrize.is_parametrized(module, local):
+            return _computed_value(module, local)
         value = getattr(module, local, None) if module is not None else None
         if not isinstance(value, Tensor):
             raise UnknownName(f"{info.title}: the model no longer holds this tensor. Call lab.refresh().")
@@ -241,14 +243,27 @@ def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Kind, Tensor]]:
         if buffer is not None:
             yield name, "buffer", buffer
     if parametrize.is_parametrized(module):
-        for name in module.parametrizations:  # type: ignore[union-attr]
-            with torch.no_grad(), parametrize.cached():
-                value = getattr(module, name)
-            if isinstance(value, Tensor):
-                yield name, "computed", value
+        for name in module.get_submodule("parametrizations")._modules:
+            yield name, "computed", _computed_value(module, name)
     for name, value in vars(module).items():
         if isinstance(value, Tensor) and _old_style_originals(module, name):
             yield name, "computed", value
+
+
+def _computed_value(module: nn.Module, name: str) -> Tensor:
+    """A parametrized tensor without a trace: in training mode spectral_norm would take a step of its power iteration."""
+    steps = list(module.get_submodule(f"parametrizations.{name}").modules())
+    modes = [step.training for step in steps]
+    try:
+        for step in steps:
+            step.training = False
+        with torch.no_grad():
+            value = getattr(module, name)
+    finally:
+        for step, mode in zip(steps, modes, strict=True):
+            step.training = mode
+    assert isinstance(value, Tensor)
+    return value
 
 
 def _old_style_originals(module: nn.Module, name: str) -> list[str]:

@@ -1,0 +1,123 @@
+"""The journal as a recipe: strict JSON that replays to the same bytes, and a plain PyTorch script.
+
+{"format": "weightlab-recipe", "version": 1, "model": "ResNet",
+"tensors": {"fc.weight": {"shape": [10, 5], "dtype": "float32"}},
+"entries": [{"text": "Zero fc.weight[3]", "edits": [{"name": ..., "region": "[3]", "op": "zero_", "args": {}}]}]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from weightlab.edit.entry import Entry
+from weightlab.edit.operations import OPERATIONS, Edit
+from weightlab.errors import EditRefused
+from weightlab.model.tree import ParameterTree
+
+FORMAT, VERSION = "weightlab-recipe", 1
+
+
+def recipe_of(entries: Sequence[Entry], tree: ParameterTree) -> dict[str, Any]:
+    """What the entries asked for, with every seed and every value that cannot be computed again."""
+    names = dict.fromkeys(edit.name for entry in entries for edit in entry.edits)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": type(tree.model).__name__,
+        "tensors": {
+            name: {"shape": list(tree[name].shape), "dtype": str(tree[name].dtype).removeprefix("torch.")}
+            for name in names
+        },
+        "entries": [
+            {"text": entry.text, "edits": [edit.to_json() for edit in entry.edits]} for entry in entries if entry.edits
+        ],
+    }
+
+
+def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe from a file or a dict, with its frame checked.
+
+    Raises:
+        EditRefused: it is no recipe, or of a newer version.
+    """
+    if isinstance(source, Mapping):
+        made: Any = source
+    else:
+        try:
+            made = json.loads(Path(source).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            raise EditRefused(
+                f"recipe: {str(source)[:200]} cannot be read: {error}. Give what lab.save_recipe wrote."
+            ) from error
+    if not isinstance(made, Mapping) or made.get("format") != FORMAT:
+        raise EditRefused(
+            "recipe: this is no recipe of WeightLab: its 'format' is missing. Give what lab.recipe() returned."
+        )
+    if made.get("version") != VERSION:
+        raise EditRefused(f"recipe: version {VERSION} is understood, got {made.get('version')!r}. Update WeightLab.")
+    return made
+
+
+def strokes_of(recipe: Mapping[str, Any], tree: ParameterTree) -> list[tuple[str, list[Edit]]]:
+    """The recipe's entries as Edits for this model.
+
+    Raises:
+        EditRefused: names or shapes that do not fit, all of them named; nothing was changed.
+    """
+    problems, strokes = [], []
+    entries = recipe.get("entries")
+    if not isinstance(entries, list):
+        raise EditRefused("recipe: 'entries' must be a list. The file is damaged.")
+    tensors = recipe.get("tensors", {})
+    for name, wanted in tensors.items() if isinstance(tensors, Mapping) else ():
+        shape = wanted.get("shape") if isinstance(wanted, Mapping) else None
+        if name not in tree:
+            problems.append(f"{name}: the model has no such tensor")
+        elif shape is not None and list(tree[name].shape) != shape:
+            problems.append(f"{name}: the recipe is for shape {shape}, the model has {list(tree[name].shape)}")
+        elif not tree[name].editable:
+            problems.append(f"{name}: {tree[name].reason.rstrip('.')}")
+    if not problems:
+        for entry in entries:
+            edits = []
+            for item in entry.get("edits", ()) if isinstance(entry, Mapping) else ():
+                name = item.get("name") if isinstance(item, Mapping) else None
+                if name not in tree:
+                    problems.append(f"{name}: the model has no such tensor")
+                    continue
+                edit = Edit.from_json(item, tree[name].shape, tree[name].title)
+                if edit.op not in OPERATIONS:
+                    problems.append(f"{name}: there is no operation {edit.op!r}")
+                edits.append(edit)
+            strokes.append((str(entry.get("text", "")) if isinstance(entry, Mapping) else "", edits))
+    if problems:
+        shown = "; ".join(dict.fromkeys(problems[:8]))
+        raise EditRefused(f"recipe: it does not fit this model: {shown}. Nothing was changed.")
+    return strokes
+
+
+def script_of(entries: Sequence[Entry]) -> str:
+    """Python source that defines `apply(model)`: plain PyTorch, without WeightLab."""
+    lines = ["import torch", "", "", "def apply(model):", '    """Apply the edits, in order, in place."""']
+    for entry in entries:
+        if entry.code:
+            lines.append(f"    # {entry.text}")
+            lines += [f"    {line}" for line in entry.code.splitlines()]
+    lines.append("    return model")
+    return "\n".join(lines) + "\n"
+
+
+def write(recipe: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Save as JSON; a half-written file never replaces a good one."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        temporary.write_text(json.dumps(recipe, allow_nan=False, indent=1), encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EditRefused(f"recipe: {target} cannot be written: {error}.") from error

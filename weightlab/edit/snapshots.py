@@ -1,0 +1,244 @@
+"""Named copies of a model's tensors; diff and restore.
+
+Small models are copied at once. In large ones a tensor is copied before its first write instead: by an edit, or by any
+torch optimizer's step, both of which announce themselves. Code that writes past both is found by fingerprint, and a
+snapshot that has lost a tensor that way says so rather than show wrong numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from weightlab.errors import EditRefused, UnknownName
+from weightlab.model import storage
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+
+AT_ONCE = 256 * 2**20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DiffRow:
+    """How one tensor differs: `max` and `mean` of |a - b|, `relative_l2` = |a - b| / |b|, cells that differ in bytes.
+
+    `cosine` is of the flattened tensors. `note` says why there are no numbers: a shape that differs, a tensor on one side only.
+    """
+
+    name: str
+    cells: int
+    max: float
+    mean: float
+    relative_l2: float
+    cosine: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Rows of the tensors that differ, in the model's order; prints as a table."""
+
+    against: str
+    rows: tuple[DiffRow, ...]
+    equal: int
+
+    def __getitem__(self, name: str) -> DiffRow:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise UnknownName(f"{name}: it does not differ from '{self.against}', or has no such name.")
+
+    def __iter__(self) -> Iterator[DiffRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        width = max((len(row.name) for row in self.rows), default=4)
+        lines = [f"against {self.against}: {len(self.rows)} tensors differ, {self.equal} are equal"]
+        if self.rows:
+            lines.append(f"{'name':{width}}  {'cells':>10}  {'max':>9}  {'mean':>9}  {'rel. l2':>9}  {'cosine':>8}")
+        for row in self.rows:
+            numbers = f"{row.cells:>10,}  {row.max:9.3g}  {row.mean:9.3g}  {row.relative_l2:9.3g}  {row.cosine:8.5f}"
+            lines.append(f"{row.name:{width}}  {row.note or numbers}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+class Snapshots:
+    """The snapshots of one Lab; *state*."""
+
+    def __init__(self, tree: ParameterTree) -> None:
+        self._tree = tree
+        self._taken: dict[str, _Snapshot] = {}
+        self._hook: object = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._taken)
+
+    def take(self, label: str) -> None:
+        """Remember the model as it is now; a label that exists is taken anew."""
+        if not isinstance(label, str) or not label:
+            raise EditRefused(f"snapshot: the label must be a text, got {label!r}. For example snapshot('before').")
+        tensors = {info.name: self._tree.tensor(info.name) for info in self._tree if info.editable}
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        snapshot = _Snapshot(tensors)
+        if size <= AT_ONCE:
+            for name in tensors:
+                snapshot.copy(name)
+        self._taken[label] = snapshot
+        if snapshot.lacking and self._hook is None:
+            self._hook = _before_optimizer_steps(self)
+
+    def drop(self, label: str) -> None:
+        """Forget a snapshot."""
+        self.tensors(label)
+        del self._taken[label]
+
+    def before_write(self, name: str) -> None:
+        """A tensor is about to change: snapshots that share it with the model copy it now."""
+        for snapshot in self._taken.values():
+            if name in snapshot.lacking:
+                snapshot.copy(name)
+
+    def before_step(self, parameters: Sequence[Tensor]) -> None:
+        """An optimizer is about to change these."""
+        changing = {id(parameter) for parameter in parameters}
+        for snapshot in self._taken.values():
+            for name in [n for n, t in snapshot.lacking.items() if id(t) in changing]:
+                snapshot.copy(name)
+
+    def tensors(self, label: str) -> Mapping[str, Tensor]:
+        """The tensors of a snapshot, on the CPU where they were copied.
+
+        Raises:
+            UnknownName: there is no snapshot of this label.
+            EditRefused: other code changed a tensor before it was copied.
+        """
+        if label not in self._taken:
+            known = ", ".join(map(repr, self._taken)) or "none yet"
+            raise UnknownName(f"{label}: there is no snapshot of this label. Taken: {known}.")
+        return self._taken[label].tensors()
+
+
+class _Snapshot:
+    """Copies, and what is still shared with the model with the fingerprint that it had."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.copies: dict[str, Tensor] = {}
+        self.lacking = dict(tensors)
+        self._marks: dict[str, bytes] = {}
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        if size > AT_ONCE:
+            self._marks = {name: storage.fingerprint(t.detach()) for name, t in tensors.items()}
+
+    def copy(self, name: str) -> None:
+        tensor = self.lacking.pop(name)
+        with storage.writing(tensor):
+            self.copies[name] = tensor.detach().to("cpu", copy=True)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        for name, tensor in self.lacking.items():
+            if storage.fingerprint(tensor.detach()) != self._marks[name]:
+                raise EditRefused(
+                    f"{name} {list(tensor.shape)}: other code changed it before the snapshot could copy it, so that its old "
+                    f"values are lost. Take the snapshot again, and change weights through the Lab or an optimizer."
+                )
+        return {**self.copies, **{name: tensor.detach() for name, tensor in self.lacking.items()}}
+
+
+def _before_optimizer_steps(snapshots: Snapshots) -> object:
+    """Follow every torch optimizer of the process for as long as the snapshots live."""
+    found = weakref.ref(snapshots)
+
+    def hook(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        alive = found()
+        if alive is not None:
+            alive.before_step([p for group in optimizer.param_groups for p in group["params"]])
+
+    handle = register_optimizer_step_pre_hook(hook)
+    weakref.finalize(snapshots, handle.remove)
+    return handle
+
+
+def compare(tree: ParameterTree, other: Mapping[str, Tensor], against: str, names: Sequence[str] | None = None) -> Diff:
+    """Row per tensor that differs between the model and other values by name. Moments in float64, chunk by chunk."""
+    rows: list[DiffRow] = []
+    equal = 0
+    for info in tree:
+        if names is not None and info.name not in names:
+            continue
+        theirs = next((other[name] for name in (info.name, *info.aliases) if name in other), None)
+        if info.kind == "computed" or (theirs is None and not info.editable):
+            continue
+        mine = tree.tensor(info.name).detach()
+        note = ""
+        if theirs is None:
+            note = f"only in the model: '{against}' has no such name"
+        elif theirs.shape != mine.shape:
+            note = f"shape {list(mine.shape)}, in '{against}' {list(theirs.shape)}"
+        elif storage.why_not_readable(mine) or storage.why_not_readable(theirs):
+            note = "its values cannot be read"
+        if note or theirs is None:
+            rows.append(DiffRow(info.name, 0, math.nan, math.nan, math.nan, math.nan, note))
+            continue
+        row = _row(info.name, mine, theirs.detach())
+        if row.cells:
+            rows.append(row)
+        else:
+            equal += 1
+    known = {name for info in tree for name in (info.name, *info.aliases)}
+    missing = f"only in '{against}'"
+    rows += [
+        DiffRow(n, 0, math.nan, math.nan, math.nan, math.nan, missing)
+        for n in other
+        if names is None and n not in known
+    ]
+    return Diff(against, tuple(rows), equal)
+
+
+def _row(name: str, mine: Tensor, theirs: Tensor) -> DiffRow:
+    largest = total = squares = own = dot = base = 0.0
+    cells = 0
+    pieces = zip(_flat(mine), _flat(theirs.to(mine.device)), strict=True)
+    for a, b in pieces:
+        if a.dtype == b.dtype:
+            cells += int(storage.differing(a, b).count_nonzero())
+        else:
+            cells += int((a.double() != b.double()).count_nonzero())
+        wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
+        x, y = a.to(wide), b.to(wide)
+        gap = (x - y).abs()
+        largest = max(largest, float(gap.max())) if gap.numel() else largest
+        total += float(gap.sum())
+        squares += float((gap * gap).sum())
+        own += float((x.abs() ** 2).sum())
+        base += float((y.abs() ** 2).sum())
+        dot += float((x * y.conj()).real.sum() if wide is torch.complex128 else (x * y).sum())
+    relative = math.sqrt(squares / base) if base else (0.0 if squares == 0 else math.inf)
+    cosine = dot / math.sqrt(own * base) if own and base else (1.0 if own == base else 0.0)
+    return DiffRow(name, cells, largest, total / max(mine.numel(), 1), relative, cosine)
+
+
+def _flat(tensor: Tensor) -> Iterator[Tensor]:
+    """1-D pieces of a few million cells: differences never exist for the whole tensor at once."""
+    if tensor.numel() <= 1 << 22 or tensor.ndim == 0:
+        yield tensor.reshape(-1)
+        return
+    rows = max(1, (1 << 22) * tensor.shape[0] // tensor.numel())
+    for start in range(0, tensor.shape[0], rows):
+        yield tensor[start : start + rows].reshape(-1)
+
+
+def whole(tensor: Tensor) -> Region:
+    """All cells of a tensor."""
+    return Region.whole(tuple(tensor.shape))

@@ -1,0 +1,118 @@
+"""safetensors files: save a model's tensors, read them by name.
+
+The format holds every tensor once: tied names are left out and listed in the metadata as alias -> name, which is what
+`safetensors.torch.load_model` expects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from weightlab.errors import EditRefused, WeightLabError
+from weightlab.model.storage import why_not_readable
+from weightlab.model.tree import ParameterTree
+
+
+def save(tree: ParameterTree, path: str | os.PathLike[str], recipe: Mapping[str, Any] | None = None) -> Path:
+    """Write all parameters and persistent buffers; a half-written file never replaces a good one.
+
+    Raises:
+        EditRefused: a tensor has no values, or the file cannot be written.
+    """
+    target = Path(path)
+    names = set(tree.model.state_dict(keep_vars=True))
+    names = {name.replace("_orig_mod.", "") for name in names}
+    tensors: dict[str, Tensor] = {}
+    metadata = {"format": "pt"}
+    for info in tree:
+        if info.kind == "computed" or not names & {info.name, *info.aliases}:
+            continue
+        tensor = tree.tensor(info.name).detach()
+        reason = why_not_readable(tensor)
+        if reason:
+            raise EditRefused(f"{info.title}: it cannot be saved: {reason}")
+        # Views into one storage are written as what they show; the format refuses shared memory.
+        tensors[info.name] = tensor.contiguous().clone() if _shares(tensor) else tensor.contiguous()
+        for alias in info.aliases:
+            metadata[alias] = info.name
+    if recipe is not None:
+        metadata["weightlab_recipe"] = json.dumps(recipe, allow_nan=False)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        save_file(tensors, str(temporary), metadata=metadata)
+        os.replace(temporary, target)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        temporary.unlink(missing_ok=True)
+        raise EditRefused(
+            f"save: {target} cannot be written: {error}. The file that was there is as it was."
+        ) from error
+    return target
+
+
+def _shares(tensor: Tensor) -> bool:
+    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Tensors of a safetensors file or of a sharded index (`*.safetensors.index.json`), by name, tied names included.
+
+    Raises:
+        WeightLabError: the file is missing or damaged.
+    """
+    source = Path(path)
+    try:
+        if source.name.endswith(".json"):
+            shards = json.loads(source.read_text(encoding="utf-8"))["weight_map"]
+            files = [source.parent / name for name in dict.fromkeys(shards.values())]
+        else:
+            files = [source]
+        tensors: dict[str, Tensor] = {}
+        for file in files:
+            with safe_open(str(file), framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 (not a dict)
+                    tensors[name] = opened.get_tensor(name)
+                for alias, name in (opened.metadata() or {}).items():
+                    if name in tensors and alias not in tensors:
+                        tensors[alias] = tensors[name]
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
+        raise WeightLabError(f"open: {source} cannot be read as safetensors: {error}.") from error
+    return tensors
+
+
+class Checkpoint(nn.Module):
+    """The tensors of a file as a tree of modules, with the names that they have there; it has no forward."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        made: dict[int, nn.Parameter] = {}
+        for name, tensor in tensors.items():
+            *path, local = name.split(".")
+            module: nn.Module = self
+            for part in path:
+                if part not in module._modules:
+                    module.add_module(part, nn.Module())
+                module = module.get_submodule(part)
+            if tensor.is_floating_point() or tensor.is_complex():
+                key = id(tensor)
+                made.setdefault(key, nn.Parameter(tensor, requires_grad=tensor.dtype in _TRAINABLE))
+                module.register_parameter(local, made[key])
+            else:
+                module.register_buffer(local, tensor)
+
+    def forward(self) -> Tensor:
+        """A file holds weights and no computation."""
+        raise EditRefused(
+            "this Lab is over a file: it holds weights, but no model to run. Load them into your model to check."
+        )
+
+
+_TRAINABLE = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128)
