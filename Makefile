@@ -35,7 +35,7 @@ mypy: .make/dev
 	@$(BIN)/mypy
 
 imports: .make/dev
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 biome: .make/venv
 	@$(PAGE) npm run --silent lint
