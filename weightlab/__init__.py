@@ -9,11 +9,14 @@ from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
 from weightlab.edit.entry import Entry
 from weightlab.edit.operations import Edit
+from weightlab.edit.snapshots import Diff
+from weightlab.edit.transfer import Transfer
 from weightlab.errors import BadMessage, EditRefused, ProbeFailed, UndoConflict, UnknownName, WeightLabError
-from weightlab.lab import Lab
+from weightlab.lab import Lab, open, replay
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.see.summary import Summary
+from weightlab.train.constraints import Constraint
 from weightlab.weight import WeightRef
 
 __version__ = "0.1.0"
@@ -21,6 +24,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BadMessage",
     "Cause",
+    "Constraint",
+    "Diff",
     "Edit",
     "EditRefused",
     "Entry",
@@ -30,9 +35,12 @@ __all__ = [
     "ProbeFailed",
     "Region",
     "Summary",
+    "Transfer",
     "TensorInfo",
     "UndoConflict",
     "UnknownName",
     "WeightLabError",
     "WeightRef",
+    "open",
+    "replay",
 ]

@@ -7,17 +7,19 @@ detached copies: nothing that is done to them reaches the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.tree import TensorInfo
 from weightlab.see.summary import BINS, Histogram, Summary, summarize
+from weightlab.train.constraints import Constraint, Kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from weightlab.lab import Lab
 
 Number = bool | int | float | complex
+Moments = Literal["keep", "zero"] | None  # what the optimizer keeps for the cells: see Lab.apply
 
 
 class WeightRef:
@@ -93,7 +96,7 @@ class WeightRef:
         """A matplotlib figure: the heatmap of the tensor with these cells framed, and their histogram.
 
         Args:
-            view: "value", or "gradient" for the present `.grad`.
+            view: "value", "gradient" (the present `.grad`), "held", "diff:<snapshot>", or a moment of the optimizer.
 
         Raises:
             EditRefused: there is no such view of this tensor.
@@ -104,93 +107,116 @@ class WeightRef:
             tensor = self._lab.view(self.info.name, view)
             return plot_tensor(tensor, self.info, self.region, view)
 
-    def zero_(self) -> WeightRef:
-        """Set the cells to 0; NaN cells too (nothing is multiplied)."""
-        return self._apply("zero_")
+    def zero_(self, *, linked: bool = False, moments: Moments = None) -> WeightRef:
+        """Set the cells to 0; NaN cells too (nothing is multiplied).
 
-    def fill_(self, value: Number) -> WeightRef:
+        Args:
+            linked: also zero the scale, shift and running mean that a BatchNorm behind keeps for these filters.
+        """
+        edit = Edit(self.info.name, self.region, "zero_")
+        also = linked_edits(self._lab.tree, edit) if linked else []
+        if also:
+            self._lab.apply(
+                [edit, *also], f"Zero {self.info.name}{self.region} and the norm behind it", moments=moments
+            )
+            return self
+        return self._apply("zero_", moments=moments)
+
+    def fill_(self, value: Number, *, moments: Moments = None) -> WeightRef:
         """Set the cells to one number. Refused if the dtype cannot hold it."""
-        return self._apply("fill_", value=value)
+        return self._apply("fill_", value=value, moments=moments)
 
-    def add_(self, value: Number | Tensor) -> WeightRef:
+    def add_(self, value: Number | Tensor, *, moments: Moments = None) -> WeightRef:
         """Add a number, or a tensor that broadcasts."""
-        return self._apply("add_", value=value)
+        return self._apply("add_", value=value, moments=moments)
 
-    def sub_(self, value: Number | Tensor) -> WeightRef:
+    def sub_(self, value: Number | Tensor, *, moments: Moments = None) -> WeightRef:
         """Subtract a number, or a tensor that broadcasts."""
-        return self._apply("sub_", value=value)
+        return self._apply("sub_", value=value, moments=moments)
 
-    def mul_(self, value: Number | Tensor) -> WeightRef:
+    def mul_(self, value: Number | Tensor, *, moments: Moments = None) -> WeightRef:
         """Multiply by a number, or a tensor that broadcasts."""
-        return self._apply("mul_", value=value)
+        return self._apply("mul_", value=value, moments=moments)
 
-    def div_(self, value: Number | Tensor) -> WeightRef:
+    def div_(self, value: Number | Tensor, *, moments: Moments = None) -> WeightRef:
         """Divide by a number or tensor without zeros; for integers every quotient must be whole."""
-        return self._apply("div_", value=value)
+        return self._apply("div_", value=value, moments=moments)
 
-    def clamp_(self, min: Number | None = None, max: Number | None = None) -> WeightRef:
+    def clamp_(self, min: Number | None = None, max: Number | None = None, *, moments: Moments = None) -> WeightRef:
         """Limit the cells to `min..max`; either may be None. NaN passes through, and the entry says so."""
-        return self._apply("clamp_", min=min, max=max)
+        return self._apply("clamp_", min=min, max=max, moments=moments)
 
-    def copy_(self, values: Tensor | WeightRef | Number | Sequence[Any]) -> WeightRef:
+    def copy_(self, values: Tensor | WeightRef | Number | Sequence[Any], *, moments: Moments = None) -> WeightRef:
         """Set the cells to values that broadcast to `shape`, cast to the dtype."""
-        return self._apply("copy_", values=values)
+        return self._apply("copy_", values=values, moments=moments)
 
-    def lerp_(self, end: Tensor | WeightRef, weight: Number) -> WeightRef:
+    def lerp_(self, end: Tensor | WeightRef, weight: Number, *, moments: Moments = None) -> WeightRef:
         """Move the cells towards `end`: w + weight * (end - w)."""
-        return self._apply("lerp_", end=end, weight=weight)
+        return self._apply("lerp_", end=end, weight=weight, moments=moments)
 
-    def neg_(self) -> WeightRef:
+    def neg_(self, *, moments: Moments = None) -> WeightRef:
         """Flip the sign."""
-        return self._apply("neg_")
+        return self._apply("neg_", moments=moments)
 
-    def abs_(self) -> WeightRef:
+    def abs_(self, *, moments: Moments = None) -> WeightRef:
         """Take magnitudes."""
-        return self._apply("abs_")
+        return self._apply("abs_", moments=moments)
 
-    def round_(self) -> WeightRef:
+    def round_(self, *, moments: Moments = None) -> WeightRef:
         """Round to whole numbers, halves to even."""
-        return self._apply("round_")
+        return self._apply("round_", moments=moments)
 
-    def sign_(self) -> WeightRef:
+    def sign_(self, *, moments: Moments = None) -> WeightRef:
         """Replace the cells by -1, 0 or 1."""
-        return self._apply("sign_")
+        return self._apply("sign_", moments=moments)
 
-    def normal_(self, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> WeightRef:
+    def normal_(
+        self, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None, moments: Moments = None
+    ) -> WeightRef:
         """Draw the cells from a normal distribution; the seed is stored, torch's global generator does not move."""
-        return self._apply("normal_", mean=mean, std=std, seed=seed)
+        return self._apply("normal_", mean=mean, std=std, seed=seed, moments=moments)
 
-    def uniform_(self, a: float = 0.0, b: float = 1.0, *, seed: int | None = None) -> WeightRef:
+    def uniform_(
+        self, a: float = 0.0, b: float = 1.0, *, seed: int | None = None, moments: Moments = None
+    ) -> WeightRef:
         """Draw the cells from [a, b)."""
-        return self._apply("uniform_", a=a, b=b, seed=seed)
+        return self._apply("uniform_", a=a, b=b, seed=seed, moments=moments)
 
-    def init_(self, method: str, *, seed: int | None = None, **arguments: Number | str) -> WeightRef:
+    def init_(
+        self, method: str, *, seed: int | None = None, moments: Moments = None, **arguments: Number | str
+    ) -> WeightRef:
         """Initialise by a function of `torch.nn.init`; fan_in and fan_out are the whole tensor's, also for a part.
 
         Example:
             >>> lab["fc.weight"].init_("kaiming_normal_", nonlinearity="relu", seed=0)  # doctest: +SKIP
         """
-        return self._apply("init_", method=method, seed=seed, **arguments)
+        return self._apply("init_", method=method, seed=seed, **arguments, moments=moments)
 
-    def permute_(self, axis: int, order: Sequence[int]) -> WeightRef:
+    def permute_(self, axis: int, order: Sequence[int], *, moments: Moments = None) -> WeightRef:
         """Reorder along an axis: new[i] = old[order[i]]."""
-        return self._apply("permute_", axis=axis, order=order)
+        return self._apply("permute_", axis=axis, order=order, moments=moments)
 
     def prune_(
-        self, amount: float | int, by: str = "magnitude", *, axis: int | None = None, seed: int | None = None
+        self,
+        amount: float | int,
+        by: str = "magnitude",
+        *,
+        axis: int | None = None,
+        seed: int | None = None,
+        moments: Moments = None,
     ) -> WeightRef:
         """Zero a share (float) or a count (int) of the cells, those of least magnitude or random ones.
 
         Args:
             axis: prune that share or count in each slice along this axis instead of over all cells.
         """
-        return self._apply("prune_", amount=amount, by=by, axis=axis, seed=seed)
+        return self._apply("prune_", amount=amount, by=by, axis=axis, seed=seed, moments=moments)
 
-    def quantize_(self, bits: int, *, axis: int | None = None) -> WeightRef:
+    def quantize_(self, bits: int, *, axis: int | None = None, moments: Moments = None) -> WeightRef:
         """Round to a uniform symmetric grid of 2**bits - 1 levels, with one scale, or one per index of `axis`."""
-        return self._apply("quantize_", bits=bits, axis=axis)
+        return self._apply("quantize_", bits=bits, axis=axis, moments=moments)
 
-    def apply_(self, function: Callable[[Tensor], Tensor | None]) -> WeightRef:
+    def apply_(self, function: Callable[[Tensor], Tensor | None], *, moments: Moments = None) -> WeightRef:
         """Set the cells to what a function makes of a copy of them (returned, or changed in place).
 
         Raises:
@@ -200,7 +226,7 @@ class WeightRef:
             raise EditRefused(f"{self.info.title}: apply_ takes a function of a tensor, got {type(function).__name__}.")
         cells = self.value
         made = function(cells)
-        return self._apply("copy_", values=cells if made is None else made)
+        return self._apply("copy_", values=cells if made is None else made, moments=moments)
 
     def requires_grad_(self, flag: bool = True) -> WeightRef:
         """Freeze (False) or train (True) the whole parameter, as one undo entry."""
@@ -211,17 +237,57 @@ class WeightRef:
             )
         return self._apply("requires_grad_", flag=flag)
 
+    def hold(
+        self,
+        *,
+        min: float | None = None,
+        max: float | None = None,
+        sign: bool = False,
+        like: WeightRef | None = None,
+        rule: Callable[[Tensor], Tensor | None] | None = None,
+    ) -> Constraint:
+        """Keep these cells through optimizer steps, whatever momentum and weight decay want. One undo entry.
+
+        Without arguments they keep their present values. A hold is against the optimizer, not against you: an edit of
+        held cells moves what is held.
+
+        Args:
+            min, max: clamp after each step instead, and at once.
+            sign: keep the sign of each cell instead; what would cross becomes 0.
+            like: follow other cells of the same shape instead, of this model.
+            rule: a function that sees the cells after each step, and returns or changes them.
+
+        Returns:
+            The hold: `release()` ends it.
+
+        Raises:
+            EditRefused: it contradicts another hold; nothing was changed.
+        """
+        asked = [min is not None or max is not None, bool(sign), like is not None, rule is not None]
+        if sum(asked) > 1:
+            raise EditRefused(
+                f"{self.info.title}: a hold keeps bounds, a sign, a tie or a rule, one at a time. Hold twice."
+            )
+        if rule is not None and not callable(rule):
+            raise EditRefused(f"{self.info.title}: a rule is a function of the cells, got {type(rule).__name__}.")
+        if like is not None and not (isinstance(like, WeightRef) and like._lab is self._lab):
+            raise EditRefused(f"{self.info.title}: a tie is with cells of the same Lab. Give like=lab['name'].")
+        kinds: tuple[Kind, ...] = ("clamp", "sign", "tie", "rule")
+        kind: Kind = next((kind for kind, given in zip(kinds, asked, strict=True) if given), "keep")
+        source = None if like is None else (like.info.name, like.region)
+        return self._lab.hold(Constraint(self.info.name, self.region, kind, min, max, source, rule))
+
     def _cells(self) -> Tensor:
         tensor = self._lab.tree.tensor(self.info.name)
         return tensor.detach()[self.region.slices] if self.region.is_box else storage.read(tensor, self.region)
 
-    def _apply(self, op: str, **arguments: Any) -> WeightRef:
+    def _apply(self, op: str, moments: Moments = None, **arguments: Any) -> WeightRef:
         given = {
             key: _unwrapped(value)
             for key, value in arguments.items()
             if value is not None or key in ("value", "values", "end")
         }
-        self._lab.apply(Edit(self.info.name, self.region, op, given))
+        self._lab.apply(Edit(self.info.name, self.region, op, given), moments=moments)
         return self
 
     def __repr__(self) -> str:

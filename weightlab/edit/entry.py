@@ -116,6 +116,18 @@ class CellPatch(Patch):
         self._saved.replace(new)
 
 
+class ActionPatch(Patch):
+    """Something that is not cells: `undo` takes it back, `redo` does it again."""
+
+    def __init__(self, name: str, undo: Callable[[], None], redo: Callable[[], None]) -> None:
+        self.name = name
+        self._next, self._after = undo, redo
+
+    def swap(self, forced: bool = False) -> None:
+        self._next()
+        self._next, self._after = self._after, self._next
+
+
 class FlagPatch(Patch):
     """`requires_grad` of one parameter."""
 

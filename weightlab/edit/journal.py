@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from weightlab.edit import computed
 from weightlab.edit.arguments import Target
 from weightlab.edit.entry import CellPatch, Entry, FlagPatch, Patch
 from weightlab.edit.operations import Edit, Prepared, index_code, prepare
@@ -73,6 +74,8 @@ class Journal:
         self._open: list[Step] | None = None
         self._spill = Spill()
         self.companions: Companions | None = None
+        # What the user should know beside the entry, such as a BatchNorm behind a zeroed filter.
+        self.advise: Callable[[Edit], Iterable[str]] | None = None
         # Called with a tensor's name before its first byte changes: snapshots copy what they still lack.
         self.before_write: Callable[[str], None] | None = None
 
@@ -107,6 +110,8 @@ class Journal:
             raise EditRefused(f"{edit.name}: moments must be 'zero' or 'keep', got {moments!r}.")
         if self.before_write is not None and edit.name in self.tree:
             self.before_write(self.tree[edit.name].name)
+        if edit.name in self.tree and self.tree[edit.name].kind == "computed":
+            return computed.apply_through_originals(self, edit, moments)
         step = self._apply(edit)
         if step is None:
             return None
@@ -230,7 +235,7 @@ class Journal:
             reason = reason or f"the region is for shape {list(edit.region.shape)}. Index the tensor as it is now."
             raise EditRefused(f"{info.name} {list(tensor.shape)}: {reason}")
         edit = Edit(info.name, edit.region, edit.op, edit.args)
-        target = _target(info, tensor, edit.region)
+        target = target_of(info, tensor, edit.region)
         prepared = prepare(edit, target, self.tree.expression(info.name))
         if edit.op == "requires_grad_":
             return _set_flag(prepared, info, tensor)
@@ -281,7 +286,7 @@ class Journal:
             requested,
             stored,
             rounded,
-            notes_on(prepared, after),
+            (*notes_on(prepared, after), *(self.advise(edit) if self.advise else ())),
             zeroed=self._zeroed_by(edit, different, after),
         )
 
@@ -333,7 +338,7 @@ class Journal:
                         )
 
 
-def _target(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
+def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
     return Target(
         title=info.title,
         shape=region.shape,

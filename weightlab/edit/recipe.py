@@ -86,7 +86,7 @@ def strokes_of(recipe: Mapping[str, Any], tree: ParameterTree) -> list[tuple[str
             edits = []
             for item in entry.get("edits", ()) if isinstance(entry, Mapping) else ():
                 name = item.get("name") if isinstance(item, Mapping) else None
-                if name not in tree:
+                if not isinstance(name, str) or name not in tree:
                     problems.append(f"{name}: the model has no such tensor")
                     continue
                 edit = Edit.from_json(item, tree[name].shape, tree[name].title)

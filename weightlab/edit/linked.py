@@ -1,0 +1,63 @@
+"""What stands behind a weight in the same module: a BatchNorm that still speaks for a zeroed filter."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from weightlab.edit.operations import Edit
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+
+_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
+
+
+def norm_behind(tree: ParameterTree, edit: Edit) -> tuple[str, Region] | None:
+    """The norm layer after the edited layer, and its channels, where whole output units were edited.
+
+    Children of one module count in the order in which they were registered, as in conv1, bn1, conv2, bn2.
+
+    Returns:
+        Dotted path of the norm and the region of its [channels] tensors, or None.
+    """
+    path, _, local = edit.name.rpartition(".")
+    parent, _, child = path.rpartition(".")
+    region = edit.region
+    if local != "weight" or not child or not region.is_box or len(region.shape) < 2 or parent not in tree.modules:
+        return None
+    if any(axis != (0, size, 1) for axis, size in zip(region.axes[1:], region.shape[1:], strict=True)):
+        return None
+    names = list(tree.module(parent)._modules)
+    if child not in names or names.index(child) + 1 >= len(names):
+        return None
+    follower = f"{parent}.{names[names.index(child) + 1]}" if parent else names[names.index(child) + 1]
+    norm = tree.modules.get(follower)
+    if not isinstance(norm, _NORMS) or norm.num_features != region.shape[0]:
+        return None
+    return follower, Region((region.shape[0],), region.axes[:1], (False,))
+
+
+def linked_edits(tree: ParameterTree, edit: Edit) -> list[Edit]:
+    """Zero scale, shift and running mean of those channels, so that nothing of them is left."""
+    found = norm_behind(tree, edit)
+    if found is None:
+        return []
+    path, region = found
+    names = [f"{path}.{local}" for local in ("weight", "bias", "running_mean")]
+    return [Edit(name, region, "zero_") for name in names if name in tree and tree[name].editable]
+
+
+def advice(tree: ParameterTree, edit: Edit) -> list[str]:
+    """A sentence on what a zeroed filter's BatchNorm still puts out."""
+    found = norm_behind(tree, edit) if edit.op == "zero_" else None
+    if found is None:
+        return []
+    path, region = found
+    return [f"{path} behind it still puts out its shift for {region.numel} channels; zero_(linked=True) sets them too"]

@@ -1,0 +1,93 @@
+"""Copy weights from another model by name and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from weightlab.edit.operations import Edit
+from weightlab.errors import EditRefused
+from weightlab.model import storage
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+
+Match = Callable[[str], "str | None"] | Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRow:
+    """What became of one tensor: `status` is "copied", "equal", or "left" for the reason in `note`."""
+
+    name: str
+    source: str
+    status: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """The report of a transfer; prints as a table."""
+
+    rows: tuple[TransferRow, ...]
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self.rows if row.status == "copied")
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self.rows if row.status == "left")
+
+    def __iter__(self) -> Iterator[TransferRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        width = max((len(row.name) for row in self.rows), default=4)
+        lines = [f"{len(self.copied)} tensors copied, {len(self.left)} left"]
+        for row in self.rows:
+            source = f" from {row.source}" if row.source not in ("", row.name) else ""
+            lines.append(f"{row.name:{width}}  {row.status}{source}{': ' + row.note if row.note else ''}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def plan(tree: ParameterTree, other: Mapping[str, Tensor], match: Match = None) -> tuple[list[Edit], Transfer]:
+    """Edits that copy all that fits by name and shape, and the report of all tensors.
+
+    Args:
+        match: this model's name to the other's, as a function or a mapping; None from it leaves the tensor alone.
+    """
+    if match is not None and not callable(match) and not isinstance(match, Mapping):
+        raise EditRefused(f"transfer: match must be a function or a dict of names, got {type(match).__name__}.")
+    edits, rows = [], []
+    for info in tree:
+        if info.kind == "computed":
+            continue
+        names = (info.name, *info.aliases)
+        wanted = [
+            name if match is None else match(name) if callable(match) else match.get(name, name) for name in names
+        ]
+        source = next((name for name in wanted if name in other), None)
+        if source is None:
+            rows.append(TransferRow(info.name, "", "left", "the other model has no such name"))
+            continue
+        values = other[source].detach()
+        if tuple(values.shape) != info.shape:
+            note = f"shape {list(info.shape)}, there {list(values.shape)}"
+            rows.append(TransferRow(info.name, source, "left", note))
+        elif not info.editable or storage.why_not_readable(values):
+            rows.append(TransferRow(info.name, source, "left", info.reason or storage.why_not_readable(values)))
+        elif values.dtype == info.dtype and not bool(
+            storage.differing(tree.tensor(info.name), values.to(info.device)).any()
+        ):
+            rows.append(TransferRow(info.name, source, "equal"))
+        else:
+            edits.append(Edit(info.name, Region.whole(info.shape), "copy_", {"values": values}))
+            rows.append(TransferRow(info.name, source, "copied"))
+    return edits, Transfer(tuple(rows))
