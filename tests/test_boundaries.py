@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "weightlab").rglob("*.py"))
 
+NO_TENSORS = {"evidence.data"}  # fields that happen to have the name
+
 WITHOUT_JUPYTER = """
 import sys
 
@@ -67,7 +69,7 @@ def test_no_tensor_data_and_nothing_evaluated(path: Path) -> None:
     """J4: `.data` goes around autograd's version counter. P2: nothing from the wire is evaluated or unpickled."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Attribute) and node.attr == "data":
+        if isinstance(node, ast.Attribute) and node.attr == "data" and ast.unparse(node) not in NO_TENSORS:
             found.append(f"line {node.lineno}: {ast.unparse(node)}")
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"eval", "exec", "compile", "__import__"}:
             found.append(f"line {node.lineno}: {ast.unparse(node.func)}(...)")

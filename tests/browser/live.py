@@ -51,7 +51,7 @@ class LiveNotebook:
         self.page_errors: list[str] = []
         self.console_errors: list[str] = []
         self.left_the_machine: list[str] = []
-        self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self.page_errors.append(f"{error}\n{error.stack}"))
         self.page.on("console", lambda said: self.console_errors.append(said.text) if said.type == "error" else None)
         self.page.on("request", lambda request: self._note(request.url))
         self.page.on("websocket", lambda socket: self._note(socket.url))
@@ -109,17 +109,6 @@ class LiveNotebook:
     def wait_busy(self) -> None:
         """Wait until a cell runs."""
         self.page.wait_for_function(KERNEL_IS_IDLE.replace("idle", "busy"))
-
-    def wait_idle(self) -> None:
-        """Wait until no cell runs."""
-        self.page.wait_for_function(KERNEL_IS_IDLE)
-
-    def is_busy(self) -> bool:
-        """Whether a cell runs."""
-        status: str = self.page.evaluate(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
-        )
-        return status == "busy"
 
     def start_cell(self, index: int) -> None:
         """Run one cell, and do not wait for its end."""

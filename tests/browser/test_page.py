@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -142,6 +143,7 @@ import pathlib, time
 end = time.monotonic() + 60
 while time.monotonic() < end and not pathlib.Path("let-go").exists():
     time.sleep(0.05)
+pathlib.Path("ended").touch()
 """
 
 
@@ -149,10 +151,20 @@ def let_go(server: JupyterServer) -> None:
     (server.notebooks / "let-go").touch()
 
 
+def still_runs(server: JupyterServer) -> bool:
+    """By a file: the kernel's status is no sign, as a subshell that has answered reports "idle" beside a busy cell."""
+    return not (server.notebooks / "ended").exists()
+
+
 @pytest.fixture(autouse=True)
-def _busy_again(jupyter: JupyterServer, jupyter_without_subshells: JupyterServer) -> None:
-    for server in (jupyter, jupyter_without_subshells):
-        (server.notebooks / "let-go").unlink(missing_ok=True)
+def _every_busy_cell_ends(jupyter: JupyterServer, jupyter_without_subshells: JupyterServer) -> Iterator[None]:
+    servers = (jupyter, jupyter_without_subshells)
+    for server in servers:
+        for name in ("let-go", "ended"):
+            (server.notebooks / name).unlink(missing_ok=True)
+    yield
+    for server in servers:
+        let_go(server)
 
 
 def test_the_page_answers_while_a_cell_runs(open_notebook: Open, jupyter: JupyterServer) -> None:
@@ -165,7 +177,7 @@ def test_the_page_answers_while_a_cell_runs(open_notebook: Open, jupyter: Jupyte
     widget.open("fc.weight")
     widget.select("[1]")
     widget.press("Zero")
-    assert notebook.is_busy()
+    assert still_runs(jupyter)
     let_go(jupyter)
     assert notebook.value("model.fc.weight[1].tolist()") == [0.0] * 8
 
@@ -175,9 +187,8 @@ def test_the_page_answers_in_run_all_with_a_long_cell_behind_it(open_notebook: O
     notebook.start_all()
     widget = notebook.widget()
     widget.open("fc.weight")
-    assert notebook.is_busy()
+    assert still_runs(jupyter)
     let_go(jupyter)
-    notebook.wait_idle()
 
 
 def test_without_subshells_the_page_says_busy_and_catches_up(
