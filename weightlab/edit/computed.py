@@ -6,6 +6,7 @@ instead, is read back through the computation, and stands only if every cell hol
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,8 @@ def _right_inverse(chain: nn.Module, asked: Tensor) -> Originals | None:
     value: object = asked
     try:
         with torch.no_grad():
-            for step in reversed(list(chain.children())):
+            # On a copy: orthogonal, for one, keeps a base that its right_inverse moves.
+            for step in reversed(list(copy.deepcopy(chain).children())):
                 value = step.right_inverse(value)  # type: ignore[operator]
     except (AttributeError, NotImplementedError, RuntimeError, ValueError, TypeError):
         return None

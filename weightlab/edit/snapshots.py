@@ -89,7 +89,9 @@ class Snapshots:
         """Remember the model as it is now; a label that exists is taken anew."""
         if not isinstance(label, str) or not label:
             raise EditRefused(f"snapshot: the label must be a text, got {label!r}. For example snapshot('before').")
-        tensors = {info.name: self._tree.tensor(info.name) for info in self._tree if info.editable}
+        tensors = {
+            info.name: self._tree.tensor(info.name) for info in self._tree if info.editable and info.kind != "computed"
+        }
         size = sum(t.numel() * t.element_size() for t in tensors.values())
         snapshot = _Snapshot(tensors)
         if size <= AT_ONCE:

@@ -37,8 +37,8 @@ class TensorInfo:
         dtype, device, requires_grad: as torch's.
         module_type: class name of the module that holds it.
         aliases: the other names of a tied tensor.
-        editable: whether its values can be set.
-        reason: why not, and what to edit instead; empty where it can.
+        editable: whether its values can be set; computed ones through their originals, where those can give them.
+        reason: why not, or what it is computed from; empty for a plain tensor.
     """
 
     name: str
@@ -114,7 +114,7 @@ class ParameterTree:
                 requires_grad=tensor.requires_grad and kind != "computed",
                 module_type=module_type,
                 aliases=tuple(other[0] for other in group[1:]),
-                editable=not reason,
+                editable=not reason or kind == "computed",
                 reason=reason,
             )
             for other in group:

@@ -95,7 +95,7 @@ class Constraints:
         """
         info = self._tree[new.name]
         tensor = self._tree.tensor(new.name)
-        if not info.editable:
+        if not info.editable or info.kind == "computed":
             raise EditRefused(f"{info.title}: {info.reason}")
         if new.region.numel == 0:
             raise EditRefused(f"{info.title}: there is no cell in {new.region} to hold. Name at least one.")
