@@ -18,7 +18,7 @@ from weightlab.check.gradients import GradientReport, check_gradients
 from weightlab.check.probe import Probe
 from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
-from weightlab.edit.entry import ActionPatch, Entry
+from weightlab.edit.entry import ActionPatch, CellPatch, Entry
 from weightlab.edit.journal import Companion, Journal, Step
 from weightlab.edit.operations import Edit
 from weightlab.edit.snapshots import Diff, Snapshots, compare
@@ -242,7 +242,7 @@ class Lab:
             values, against = self._values_of(other)
             return compare(self.tree, values, against)
 
-    def restore(self, label: str, names: Sequence[str] | None = None) -> Entry | None:
+    def restore(self, label: str, names: Sequence[str] | None = None, *, check: bool = True) -> Entry | None:
         """Give all tensors, or those named, the values of a snapshot, as one undo entry.
 
         Raises:
@@ -259,7 +259,9 @@ class Lab:
                 for name in chosen
                 if name in self.tree and name in values
             ]
-        return self.apply(edits, f"Restore {label}" if names is None else f"Restore {', '.join(chosen)} from {label}")
+        return self.apply(
+            edits, f"Restore {label}" if names is None else f"Restore {', '.join(chosen)} from {label}", check=check
+        )
 
     def transfer(
         self, other: nn.Module | Lab | str | os.PathLike[str] | Mapping[str, Tensor], match: Match = None
@@ -387,10 +389,16 @@ class Lab:
         self.report_before, self.report = self.report, report
         return report
 
-    def pyramid(self, name: str) -> Pyramid:
-        """The level-of-detail pyramid of a tensor's values, kept between calls and patched by edits."""
+    def pyramid(self, name: str, view: str = "value") -> Pyramid:
+        """The level-of-detail pyramid of a tensor's view, kept between calls; that of values is patched by edits."""
         info = self.tree[name]
         with self.lock:
+            if view != "value":
+                key = f"{info.name}\0{view}"
+                if key not in self._pyramids:
+                    shown = self.view(info.name, view)
+                    self._pyramids[key] = Pyramid(lambda: shown, layout_of(info))
+                return self._pyramids[key]
             found = self._pyramids.pop(info.name, None)
             if found is None or found.layout.shape != info.shape:
                 found = Pyramid(lambda: self.tree.tensor(info.name).detach(), layout_of(info))
@@ -400,7 +408,10 @@ class Lab:
             return found
 
     def view(self, name: str, view: str = "value") -> Tensor:
-        """The tensor behind a view: "value", "gradient" (its present `.grad`), "held", "diff:<snapshot>", or an optimizer's moment.
+        """The tensor behind a view of a tensor.
+
+        "value", "before" (the last entry on it), "gradient" (its present `.grad`), "held" (which cells are),
+        "diff:<snapshot>", or an optimizer's moment such as "exp_avg".
 
         Raises:
             EditRefused: there is no such view.
@@ -414,6 +425,8 @@ class Lab:
             if tensor.grad is None:
                 raise EditRefused(f"{self.tree[name].title}: it has no .grad now. Run a backward pass first.")
             return tensor.grad.detach()
+        if view == "before":
+            return self._before(name)
         if view == "held":
             return self.holds.mask(name)
         if view.startswith("diff:"):
@@ -422,8 +435,21 @@ class Lab:
         moments = {} if self.optimizer is None else moments_of(self.optimizer, tensor)
         if view in moments:
             return moments[view].detach()
-        known = ", ".join(map(repr, ("value", "gradient", "held", "diff:<snapshot>", *moments)))
+        known = ", ".join(map(repr, ("value", "before", "gradient", "held", "diff:<snapshot>", *moments)))
         raise EditRefused(f"{self.tree[name].title}: there is no view {view!r} now. Known: {known}.")
+
+    def _before(self, name: str) -> Tensor:
+        """A copy of a tensor as it was before the last entry that changed it."""
+        tensor = self.tree.tensor(name)
+        first = self.tree[name].name
+        copy = tensor.detach().clone()
+        for entry in reversed(self.history):
+            patches = [p for p in entry.patches if isinstance(p, CellPatch) and p.name == first]
+            for patch in reversed(patches):
+                patch.show(copy)
+            if patches:
+                break
+        return copy
 
     def widget(self) -> LabWidget:
         """The page, as an ipywidget: one per Lab, with as many views as you like."""
@@ -485,6 +511,8 @@ class Lab:
                 pyramid = self._pyramids.get(info.name)
                 if pyramid is not None:
                     pyramid.invalidate(region.bounds)
+            for key in [key for key in self._pyramids if "\0" in key]:
+                del self._pyramids[key]  # other views are made anew: what they show may depend on any change
             self.holds.captured(names)
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()

@@ -87,6 +87,10 @@ class CellPatch(Patch):
     def to_disk(self) -> None:
         self._saved.to_disk()
 
+    def show(self, copy: Tensor) -> None:
+        """Write the other side into a copy of the tensor."""
+        storage.put(copy, self.region, self._saved.tensor())
+
     def conflict(self, current: Tensor | None) -> str:
         tensor = self._tensor()
         if tensor is None or (current is not None and current is not tensor):

@@ -18,7 +18,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from weightlab.errors import EditRefused, UnknownName
 from weightlab.model import storage
-from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 
 AT_ONCE = 256 * 2**20  # bytes
@@ -105,6 +104,10 @@ class Snapshots:
         """Forget a snapshot."""
         self.tensors(label)
         del self._taken[label]
+
+    def compare(self, label: str) -> Diff:
+        """The model against a snapshot."""
+        return compare(self._tree, self.tensors(label), label)
 
     def before_write(self, name: str) -> None:
         """A tensor is about to change: snapshots that share it with the model copy it now."""
@@ -239,8 +242,3 @@ def _flat(tensor: Tensor) -> Iterator[Tensor]:
     rows = max(1, (1 << 22) * tensor.shape[0] // tensor.numel())
     for start in range(0, tensor.shape[0], rows):
         yield tensor[start : start + rows].reshape(-1)
-
-
-def whole(tensor: Tensor) -> Region:
-    """All cells of a tensor."""
-    return Region.whole(tuple(tensor.shape))

@@ -11,10 +11,12 @@ from torch import Tensor
 from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
 from weightlab.edit.entry import Entry
+from weightlab.edit.snapshots import Diff
 from weightlab.lab import Lab
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.summary import summarize
+from weightlab.train.constraints import Constraint
 
 _EXACT_IN_FLOAT32 = (
     torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
@@ -65,6 +67,8 @@ def state(lab: Lab) -> Json:
         "gradients": gradients(lab),
         "undo_bytes": lab.journal.nbytes,
         "undo_limit": lab.journal.undo_bytes,
+        "holds": [hold(constraint) for constraint in lab.constraints],
+        "snapshots": list(lab.snapshots.labels),
     }
 
 
@@ -93,6 +97,29 @@ def entry(entry: Entry) -> Json:
         "changed": [[name, [list(pair) for pair in region.bounds]] for name, region in entry.changed],
         "notes": list(entry.notes),
     }
+
+
+def hold(constraint: Constraint) -> Json:
+    """One hold in force."""
+    region = constraint.region
+    axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
+    return {
+        "id": constraint.id,
+        "name": constraint.name,
+        "kind": constraint.kind,
+        "text": constraint.text,
+        "cells": region.numel,
+        "axes": [list(axis) for axis in axes],
+    }
+
+
+def diff(diff: Diff) -> Json:
+    """Rows of the tensors that differ."""
+    rows = []
+    for row in diff:
+        numbers = {key: number(getattr(row, key)) for key in ("max", "mean", "relative_l2", "cosine")}
+        rows.append({"name": row.name, "cells": row.cells, **numbers, "note": row.note})
+    return {"rows": rows, "equal": diff.equal}
 
 
 def gradients(lab: Lab) -> Json | None:

@@ -6,26 +6,54 @@ before anything is done; nothing from the wire is evaluated or used as an attrib
 
 from __future__ import annotations
 
-import math
+import json
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from weightlab.edit.entry import Entry
+from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
-from weightlab.errors import BadMessage, ProbeFailed, WeightLabError
+from weightlab.errors import BadMessage, EditRefused, ProbeFailed, WeightLabError
 from weightlab.jupyter import describe
+from weightlab.jupyter.fields import (
+    ARGS,
+    BOUND,
+    CELLS,
+    EDIT,
+    ENCODING,
+    EXPORT,
+    FILE,
+    FLAG,
+    HOLD,
+    LABEL,
+    MOMENTS,
+    NAME,
+    NUMBER,
+    TEXT,
+    TILES,
+    TRUE,
+    VERSION,
+    VIEW,
+    WHERE,
+    Check,
+    arguments_of,
+    check_fields,
+    check_message,
+)  # fmt: skip
+from weightlab.jupyter.targets import preview, target_region
 from weightlab.jupyter.wire import LIMIT, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
-from weightlab.see.numbers import parse_number, texts
+from weightlab.see.numbers import texts
+from weightlab.train.constraints import Constraint
 
-VERSION = 1
-REQUEST_LIMIT = 512 * 1024
 _SAMPLE_ABOVE = 1 << 20
 
 Reply = dict[str, Any]
@@ -53,8 +81,11 @@ class Session:
         head: Reply = {"v": VERSION, "id": identity if known else None}
         made: Buffers = []
         try:
-            operation, fields = _checked(message, buffers)
-            with self.lab.lock:
+            op, fields = check_message(message, _OPERATIONS)
+            operation = _OPERATIONS[op]
+            check_fields(op, fields, operation.required, operation.optional, buffers)
+            # What changes the model takes the lock itself, so that listeners are told without it (rule T2).
+            with self.lab.lock if operation.reads else nullcontext():
                 body = operation.run(self, fields, buffers, made)
             reply = {**head, "ok": True, **body}
         except WeightLabError as error:
@@ -77,23 +108,23 @@ class Session:
 
     def open(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        tensor = self.lab.tree.tensor(info.name)
+        tensor = self._shown(fields)
         return {
             "name": info.name,
             "layout": describe.layout(self.lab.pyramid(info.name).layout),
-            "summary": describe.summary(_readable(self.lab, info.name), exact=info.numel <= _SAMPLE_ABOVE),
+            "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE),
             "cell_bytes": tensor.element_size(),
-            "exact_text": describe.exact_text(info.dtype),
+            "exact_text": describe.exact_text(tensor.dtype),
         }
 
     def summary(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        return {"name": info.name, "summary": describe.summary(_readable(self.lab, info.name), exact=True)}
+        return {"name": info.name, "summary": describe.summary(self._shown(fields), exact=True)}
 
     def tiles(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        _readable(self.lab, info.name)
-        pyramid = self.lab.pyramid(info.name)
+        self._shown(fields)
+        pyramid = self.lab.pyramid(info.name, fields.get("view", "value"))
         heads: list[Reply] = []
         parts: list[bytes] = []
         left: list[list[int]] = []
@@ -114,7 +145,7 @@ class Session:
 
     def read(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        tensor = _readable(self.lab, info.name)
+        tensor = self._shown(fields)
         flat = []
         for cell in fields["cells"]:
             if len(cell) != len(info.shape) or any(not 0 <= i < n for i, n in zip(cell, info.shape, strict=True)):
@@ -136,17 +167,73 @@ class Session:
         }
 
     def edit(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
-        info = self.lab.tree[fields["name"]]
-        if "cells" in fields:
-            flat = torch.frombuffer(bytearray(buffers[0]), dtype=torch.float64)
-            if not bool((flat == flat.trunc()).all()):
-                raise BadMessage(f"{info.title}: cell indices must be whole numbers.")
-            region = Region.of_cells(info.shape, flat.to(torch.int64).unique(), info.title)
-        else:
-            region = Region.parse(fields["region"], info.shape, info.title)
-        args = _arguments(fields["edit"], fields["args"], info.title)
+        edit = self._edit(fields, buffers)
+        edits = [edit, *(linked_edits(self.lab.tree, edit) if fields.get("linked") else ())]
         # The page asks for the check itself, once it has drawn what the edit did.
-        return self._after(self.lab.apply(Edit(info.name, region, fields["edit"], args), check=False))
+        if len(edits) == 1:
+            return self._after(self.lab.apply(edit, moments=fields.get("moments"), check=False))
+        text = f"Zero {edit.name}{edit.region} and the norm behind it"
+        return self._after(self.lab.apply(edits, text, moments=fields.get("moments"), check=False))
+
+    def preview(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        edit = self._edit(fields, buffers)
+        told, cells = preview(self.lab.tree, edit)
+        made.append(cells)
+        return {"name": edit.name, "preview": told}
+
+    def hold(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        info = self.lab.tree[fields["name"]]
+        region = target_region(self.lab.tree, info, fields, buffers)
+        bounds = arguments_of({key: fields.get(key) for key in ("min", "max")}, info.title)
+        if (fields["kind"] == "clamp") != any(bound is not None for bound in bounds.values()):
+            raise BadMessage("hold: 'min' or 'max' belong to kind 'clamp', and to no other.")
+        self.lab.hold(Constraint(info.name, region, fields["kind"], bounds["min"], bounds["max"]))
+        return self._after(self.lab.history[-1])
+
+    def release(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        found = [c for c in self.lab.constraints if c.id == fields["hold"]]
+        if not found:
+            raise BadMessage(f"release: there is no hold {fields['hold']}. It was released already.")
+        found[0].release()
+        return self._after(self.lab.history[-1])
+
+    def jump(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        ids = [0, *(entry.id for entry in self.lab.journal.entries)]
+        if fields["entry"] not in ids:
+            raise BadMessage(f"jump: there is no entry {fields['entry']} in the history.")
+        self.lab.jump(ids.index(fields["entry"]), fields.get("force", False))
+        return {"state": describe.state(self.lab)}
+
+    def snapshot(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        self.lab.snapshot(fields["label"])
+        return {"state": describe.state(self.lab)}
+
+    def drop(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        self.lab.snapshots.drop(fields["label"])
+        return {"state": describe.state(self.lab)}
+
+    def diff(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        return {"label": fields["label"], **describe.diff(self.lab.snapshots.compare(fields["label"]))}
+
+    def restore(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        names = [fields["name"]] if "name" in fields else None
+        return self._after(self.lab.restore(fields["label"], names, check=False))
+
+    def export(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        if fields["what"] == "python":
+            text = self.lab.to_python()
+        else:
+            text = json.dumps(self.lab.recipe(), allow_nan=False, indent=1)
+        if len(text) > LIMIT:
+            raise EditRefused(
+                f"export: {len(text):,} characters are too many for the page. Call lab.to_python() or lab.save_recipe(path)."
+            )
+        return {"text": text}
+
+    def save(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        name = fields["file"] if fields["file"].endswith(".safetensors") else f"{fields['file']}.safetensors"
+        self.lab.save(name)
+        return {"file": name, "bytes": os.path.getsize(name)}
 
     def undo(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         return self._after(self.lab.undo(fields.get("force", False), check=False))
@@ -168,144 +255,55 @@ class Session:
     def _after(self, entry: Entry | None) -> Reply:
         return {"entry": None if entry is None else describe.entry(entry), "state": describe.state(self.lab)}
 
+    def _edit(self, fields: Reply, buffers: Sequence[Any]) -> Edit:
+        info = self.lab.tree[fields["name"]]
+        with self.lab.lock:
+            region = target_region(self.lab.tree, info, fields, buffers)
+        return Edit(info.name, region, fields["edit"], arguments_of(fields["args"], info.title))
 
-def _readable(lab: Lab, name: str) -> torch.Tensor:
-    """The live tensor, if it has values to look at."""
-    tensor = lab.tree.tensor(name)
-    reason = storage.why_not_readable(tensor)
-    if reason:
-        raise WeightLabError(f"{lab.tree[name].title}: {reason}")
-    return tensor.detach()
-
-
-def _arguments(op: str, args: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """Arguments of an edit, with the user's texts read as numbers; which are known is the operation's business."""
-    made: dict[str, Any] = {}
-    for key, value in args.items():
-        if key == "method" or value is None:
-            made[key] = value
-        elif isinstance(value, list):
-            made[key] = [parse_number(item, title) for item in value]
-        else:
-            made[key] = parse_number(value, title)
-    return made
-
-
-# What a field may be: a sentence for the error, and a test.
-Check = tuple[str, Callable[[Any], bool]]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= 100
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _list(low: int, high: int, item: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(item, value))
-
-
-_EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "zero_": {},
-    "fill_": {"value": _number},
-    "copy_": {"values": _list(1, 1 << 16, _number)},
-    "clamp_": {"min": lambda v: v is None or _number(v), "max": lambda v: v is None or _number(v)},
-    "mul_": {"value": _number},
-    "init_": {"method": lambda v: isinstance(v, str) and len(v) <= 40},
-}
-
-_NAME: Check = ("a text of at most 500 characters", lambda v: isinstance(v, str) and len(v) <= 500)
-_TEXT: Check = ("a text of at most 2000 characters", lambda v: isinstance(v, str) and len(v) <= 2000)
-_FLAG: Check = ("true or false", lambda v: isinstance(v, bool))
-_TILES: Check = (
-    "1 to 64 lists of four whole numbers from 0 to 2**40",
-    _list(1, 64, _list(4, 4, lambda v: _whole(v) and 0 <= v <= 2**40)),
-)
-_CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, _whole)))
-_ENCODING: Check = ("'q8' or 'f32'", lambda v: isinstance(v, str) and v in ("q8", "f32"))
-_EDIT: Check = (f"one of {', '.join(_EDITS)}", lambda v: isinstance(v, str) and v in _EDITS)
-_ARGS: Check = ("an object of arguments", lambda v: isinstance(v, dict))
-_TRUE: Check = ("true", lambda v: v is True)
+    def _shown(self, fields: Reply) -> torch.Tensor:
+        """The tensor behind the view that is asked for, if it has values to look at."""
+        name = fields["name"]
+        reason = storage.why_not_readable(self.lab.tree.tensor(name))
+        if reason:
+            raise WeightLabError(f"{self.lab.tree[name].title}: {reason}")
+        return self.lab.view(name, fields.get("view", "value"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
     run: Callable[[Session, Reply, Sequence[Any], Buffers], Reply]
     required: Mapping[str, Check]
-    optional: Mapping[str, Check]
+    optional: Mapping[str, Check] = field(default_factory=dict)
+    reads: bool = False
 
+
+_VIEW = {"view": VIEW}
+_TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 
 _OPERATIONS: dict[str, _Operation] = {
-    "hello": _Operation(Session.hello, {}, {}),
-    "refresh": _Operation(Session.refresh, {}, {}),
-    "open": _Operation(Session.open, {"name": _NAME}, {}),
-    "summary": _Operation(Session.summary, {"name": _NAME}, {}),
-    "tiles": _Operation(Session.tiles, {"name": _NAME, "tiles": _TILES, "encoding": _ENCODING}, {}),
-    "read": _Operation(Session.read, {"name": _NAME, "cells": _CELLS}, {}),
-    "region": _Operation(Session.region, {"name": _NAME, "text": _TEXT}, {}),
-    "edit": _Operation(Session.edit, {"name": _NAME, "edit": _EDIT, "args": _ARGS}, {"region": _TEXT, "cells": _TRUE}),
-    "undo": _Operation(Session.undo, {}, {"force": _FLAG}),
-    "redo": _Operation(Session.redo, {}, {"force": _FLAG}),
-    "check": _Operation(Session.check, {}, {}),
-    "set": _Operation(Session.set, {"auto_check": _FLAG}, {}),
+    "hello": _Operation(Session.hello, {}, reads=True),
+    "refresh": _Operation(Session.refresh, {}),
+    "open": _Operation(Session.open, {"name": NAME}, _VIEW, reads=True),
+    "summary": _Operation(Session.summary, {"name": NAME}, _VIEW, reads=True),
+    "tiles": _Operation(Session.tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _VIEW, reads=True),
+    "read": _Operation(Session.read, {"name": NAME, "cells": CELLS}, _VIEW, reads=True),
+    "region": _Operation(Session.region, {"name": NAME, "text": TEXT}, reads=True),
+    "edit": _Operation(
+        Session.edit, {"name": NAME, "edit": EDIT, "args": ARGS}, {**_TARGET, "linked": FLAG, "moments": MOMENTS}
+    ),
+    "preview": _Operation(Session.preview, {"name": NAME, "edit": EDIT, "args": ARGS}, _TARGET, reads=True),
+    "hold": _Operation(Session.hold, {"name": NAME, "kind": HOLD}, {**_TARGET, "min": BOUND, "max": BOUND}),
+    "release": _Operation(Session.release, {"hold": NUMBER}),
+    "undo": _Operation(Session.undo, {}, {"force": FLAG}),
+    "redo": _Operation(Session.redo, {}, {"force": FLAG}),
+    "jump": _Operation(Session.jump, {"entry": NUMBER}, {"force": FLAG}),
+    "snapshot": _Operation(Session.snapshot, {"label": LABEL}),
+    "drop": _Operation(Session.drop, {"label": LABEL}),
+    "diff": _Operation(Session.diff, {"label": LABEL}, reads=True),
+    "restore": _Operation(Session.restore, {"label": LABEL}, {"name": NAME}),
+    "export": _Operation(Session.export, {"what": EXPORT}, reads=True),
+    "save": _Operation(Session.save, {"file": FILE}, reads=True),
+    "check": _Operation(Session.check, {}),
+    "set": _Operation(Session.set, {"auto_check": FLAG}),
 }
-
-
-def _checked(message: Any, buffers: Sequence[Any]) -> tuple[_Operation, Reply]:
-    """The operation of a message and its fields.
-
-    Raises:
-        BadMessage: anything that docs/protocol.md does not say.
-    """
-    if not isinstance(message, Mapping):
-        raise BadMessage(f"message: expected an object, got {type(message).__name__}.")
-    if message.get("v") != VERSION or isinstance(message.get("v"), bool):
-        raise BadMessage(
-            f"message: protocol version {VERSION} is spoken here, got {message.get('v')!r:.40}. Reload the page."
-        )
-    identity = message.get("id")
-    if not ((isinstance(identity, str) and 0 < len(identity) <= 64) or _whole(identity)):
-        raise BadMessage("message: 'id' must be a text of 1 to 64 characters.")
-    op = message.get("op")
-    operation = _OPERATIONS.get(op) if isinstance(op, str) else None
-    if operation is None:
-        raise BadMessage(f"message: there is no operation {op!r:.60}. Known: {', '.join(_OPERATIONS)}.")
-    fields = {key: value for key, value in message.items() if key not in ("v", "id", "op")}
-    known = {**operation.required, **operation.optional}
-    for key in fields:
-        if key not in known:
-            raise BadMessage(f"{op}: unknown field {key!r:.60}. Expected: {', '.join(known) or 'none'}.")
-    for key, (expected, fits) in known.items():
-        if key in fields and not fits(fields[key]):
-            raise BadMessage(f"{op}: '{key}' must be {expected}, got {fields[key]!r:.60}.")
-        if key in operation.required and key not in fields:
-            raise BadMessage(f"{op}: the field '{key}' is missing: {expected}.")
-    size = sum(memoryview(buffer).nbytes for buffer in buffers) + len(repr(fields))
-    if size > REQUEST_LIMIT:
-        raise BadMessage(f"{op}: {size} bytes are too many; at most {REQUEST_LIMIT} are taken. Send less at a time.")
-    if op == "edit":
-        _check_edit(fields, buffers)
-    elif buffers:
-        raise BadMessage(f"{op}: it takes no buffers, got {len(buffers)}.")
-    return operation, fields
-
-
-def _check_edit(fields: Reply, buffers: Sequence[Any]) -> None:
-    if ("region" in fields) == ("cells" in fields):
-        raise BadMessage("edit: give either 'region' as text, or 'cells': true with one buffer.")
-    if len(buffers) != ("cells" in fields):
-        raise BadMessage(f"edit: expected {int('cells' in fields)} buffers, got {len(buffers)}.")
-    if "cells" in fields and memoryview(buffers[0]).nbytes % 8:
-        raise BadMessage("edit: the buffer of cells must hold float64 numbers of 8 bytes each.")
-    allowed = _EDITS[fields["edit"]]
-    if set(fields["args"]) != set(allowed):
-        raise BadMessage(
-            f"edit: {fields['edit']} takes {', '.join(allowed) or 'no arguments'}, got {', '.join(fields['args']) or 'none'}."
-        )
-    for key, fits in allowed.items():
-        if not fits(fields["args"][key]):
-            raise BadMessage(f"edit: '{key}' of {fields['edit']} cannot be {fields['args'][key]!r:.60}.")

@@ -12,8 +12,9 @@ import traitlets
 
 from weightlab.errors import WeightLabError
 from weightlab.jupyter import describe
+from weightlab.jupyter.fields import VERSION
 from weightlab.jupyter.kernel import answer_from_any_thread
-from weightlab.jupyter.protocol import VERSION, Session
+from weightlab.jupyter.protocol import Session
 from weightlab.lab import Lab
 from weightlab.model.region import Region
 

@@ -42,6 +42,7 @@ class Constraint:
     rule: Rule | None = None
     kept: Tensor | None = field(default=None, repr=False)
     active: bool = False
+    id: int = 0
     _release: Callable[[Constraint], object] | None = field(default=None, repr=False)
 
     @property
@@ -82,6 +83,7 @@ class Constraints:
     def __init__(self, tree: ParameterTree) -> None:
         self._tree = tree
         self._held: list[Constraint] = []
+        self._count = 0
 
     @property
     def active(self) -> tuple[Constraint, ...]:
@@ -149,6 +151,10 @@ class Constraints:
             )
 
     def add(self, constraint: Constraint) -> None:
+        """Put it in force; its id is given once and stays through undo and redo."""
+        if constraint.id == 0:
+            self._count += 1
+            constraint.id = self._count
         constraint.active = True
         self._held.append(constraint)
 

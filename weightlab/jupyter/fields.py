@@ -1,0 +1,185 @@
+"""What a message may be: every field is checked before anything is done (rule P2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from weightlab.errors import BadMessage
+from weightlab.see.numbers import parse_number
+
+VERSION = 1
+REQUEST_LIMIT = 512 * 1024
+
+# What a field may be: a sentence for the error, and a test.
+Check = tuple[str, Callable[[Any], bool]]
+
+
+def is_whole(value: Any) -> bool:
+    """An int that is no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= 100
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _maybe(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _list(low: int, high: int, item: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(item, value))
+
+
+def _one_of(*texts: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in texts
+
+
+# Arguments of each edit that the page may send; all of them must be there.
+EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "zero_": {},
+    "fill_": {"value": _number},
+    "add_": {"value": _number},
+    "sub_": {"value": _number},
+    "mul_": {"value": _number},
+    "div_": {"value": _number},
+    "copy_": {"values": _list(1, 1 << 16, _number)},
+    "clamp_": {"min": _maybe, "max": _maybe},
+    "neg_": {},
+    "abs_": {},
+    "round_": {},
+    "sign_": {},
+    "normal_": {"mean": _number, "std": _number, "seed": _maybe},
+    "uniform_": {"a": _number, "b": _number, "seed": _maybe},
+    "init_": {"method": lambda v: isinstance(v, str) and len(v) <= 40},
+    "prune_": {"amount": _number, "by": _one_of("magnitude", "random")},
+    "quantize_": {"bits": _number},
+    "requires_grad_": {"flag": lambda v: isinstance(v, bool)},
+}
+_MAY_HAVE = {"init_": {"seed": _maybe}}
+_WHERE = ("below", "above", "smallest", "largest", "nan", "zero")
+
+NAME: Check = ("a text of at most 500 characters", lambda v: isinstance(v, str) and len(v) <= 500)
+TEXT: Check = ("a text of at most 2000 characters", lambda v: isinstance(v, str) and len(v) <= 2000)
+LABEL: Check = ("a text of 1 to 100 characters", lambda v: isinstance(v, str) and 0 < len(v) <= 100)
+VIEW: Check = ("a text of at most 120 characters", lambda v: isinstance(v, str) and len(v) <= 120)
+FLAG: Check = ("true or false", lambda v: isinstance(v, bool))
+TILES: Check = (
+    "1 to 64 lists of four whole numbers from 0 to 2**40",
+    _list(1, 64, _list(4, 4, lambda v: is_whole(v) and 0 <= v <= 2**40)),
+)
+CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, is_whole)))
+ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))
+EDIT: Check = (f"one of {', '.join(EDITS)}", _one_of(*EDITS))
+ARGS: Check = ("an object of arguments", lambda v: isinstance(v, dict))
+TRUE: Check = ("true", lambda v: v is True)
+WHERE: Check = (
+    f"an object with 'kind' (one of {', '.join(_WHERE)}) and 'value' (a number, or null)",
+    lambda v: (
+        isinstance(v, dict) and set(v) == {"kind", "value"} and _one_of(*_WHERE)(v["kind"]) and _maybe(v["value"])
+    ),
+)
+MOMENTS: Check = ("'keep' or 'zero'", _one_of("keep", "zero"))
+HOLD: Check = ("'keep', 'clamp' or 'sign'", _one_of("keep", "clamp", "sign"))
+BOUND: Check = ("a number, or null", _maybe)
+NUMBER: Check = ("a whole number from 0", lambda v: is_whole(v) and v >= 0)
+EXPORT: Check = ("'python' or 'recipe'", _one_of("python", "recipe"))
+FILE: Check = (
+    "a file name without folders, of 1 to 100 characters",
+    lambda v: isinstance(v, str) and 0 < len(v) <= 100 and not set(v) & set("/\\:\0") and v.strip(". ") != "",
+)
+
+
+def check_message(message: Any, operations: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Operation and fields of a message.
+
+    Raises:
+        BadMessage: anything that docs/protocol.md does not say.
+    """
+    if not isinstance(message, Mapping):
+        raise BadMessage(f"message: expected an object, got {type(message).__name__}.")
+    if message.get("v") != VERSION or isinstance(message.get("v"), bool):
+        raise BadMessage(
+            f"message: protocol version {VERSION} is spoken here, got {message.get('v')!r:.40}. Reload the page."
+        )
+    identity = message.get("id")
+    if not ((isinstance(identity, str) and 0 < len(identity) <= 64) or is_whole(identity)):
+        raise BadMessage("message: 'id' must be a text of 1 to 64 characters.")
+    op = message.get("op")
+    if not isinstance(op, str) or op not in operations:
+        raise BadMessage(f"message: there is no operation {op!r:.60}. Known: {', '.join(operations)}.")
+    return op, {key: value for key, value in message.items() if key not in ("v", "id", "op")}
+
+
+def check_fields(
+    op: str,
+    fields: Mapping[str, Any],
+    required: Mapping[str, Check],
+    optional: Mapping[str, Check],
+    buffers: Sequence[Any],
+) -> None:
+    """Fields of an operation: all that are required, none that are unknown, each of its kind.
+
+    Raises:
+        BadMessage: one is not.
+    """
+    known = {**required, **optional}
+    for key in fields:
+        if key not in known:
+            raise BadMessage(f"{op}: unknown field {key!r:.60}. Expected: {', '.join(known) or 'none'}.")
+    for key, (expected, fits) in known.items():
+        if key in fields and not fits(fields[key]):
+            raise BadMessage(f"{op}: '{key}' must be {expected}, got {fields[key]!r:.60}.")
+        if key in required and key not in fields:
+            raise BadMessage(f"{op}: the field '{key}' is missing: {expected}.")
+    size = sum(memoryview(buffer).nbytes for buffer in buffers) + len(repr(fields))
+    if size > REQUEST_LIMIT:
+        raise BadMessage(f"{op}: {size} bytes are too many; at most {REQUEST_LIMIT} are taken. Send less at a time.")
+    if "cells" in optional:
+        _check_target(op, fields, buffers)
+    elif buffers:
+        raise BadMessage(f"{op}: it takes no buffers, got {len(buffers)}.")
+    if "edit" in required:
+        _check_arguments(op, fields["edit"], fields["args"])
+
+
+def _check_target(op: str, fields: Mapping[str, Any], buffers: Sequence[Any]) -> None:
+    if ("region" in fields) == ("cells" in fields):
+        raise BadMessage(f"{op}: give either 'region' as text, or 'cells': true with one buffer.")
+    if "where" in fields and "cells" in fields:
+        raise BadMessage(f"{op}: 'where' picks cells of a region. Give a region.")
+    if len(buffers) != ("cells" in fields):
+        raise BadMessage(f"{op}: expected {int('cells' in fields)} buffers, got {len(buffers)}.")
+    if "cells" in fields and memoryview(buffers[0]).nbytes % 8:
+        raise BadMessage(f"{op}: the buffer of cells must hold float64 numbers of 8 bytes each.")
+
+
+def _check_arguments(op: str, edit: str, args: Mapping[str, Any]) -> None:
+    allowed = EDITS[edit]
+    also = _MAY_HAVE.get(edit, {})
+    if not set(allowed) <= set(args) <= set(allowed) | set(also):
+        raise BadMessage(f"{op}: {edit} takes {', '.join(allowed) or 'no arguments'}, got {', '.join(args) or 'none'}.")
+    for key, fits in {**allowed, **also}.items():
+        if key in args and not fits(args[key]):
+            raise BadMessage(f"{op}: '{key}' of {edit} cannot be {args[key]!r:.60}.")
+
+
+def arguments_of(args: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Arguments of an edit, with the user's texts read as numbers.
+
+    Raises:
+        EditRefused: a text is no number.
+    """
+    made: dict[str, Any] = {}
+    for key, value in args.items():
+        if key in ("method", "by", "flag") or value is None:
+            made[key] = value
+        elif isinstance(value, list):
+            made[key] = [parse_number(item, title) for item in value]
+        else:
+            made[key] = parse_number(value, title)
+    return made

@@ -1,0 +1,107 @@
+"""Which cells a message means, and what an edit of them would do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weightlab.edit.journal import target_of
+from weightlab.edit.operations import Edit, prepare
+from weightlab.edit.readback import refuse_not_finite
+from weightlab.errors import BadMessage, EditRefused
+from weightlab.model import storage
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree, TensorInfo
+from weightlab.see.numbers import parse_number
+
+SHOWN_CELLS = 20_000
+
+
+def target_region(tree: ParameterTree, info: TensorInfo, fields: Mapping[str, Any], buffers: Sequence[Any]) -> Region:
+    """The cells of a checked message's target.
+
+    Raises:
+        BadMessage: cell indices that are no indices.
+        EditRefused: a region or a condition that does not fit.
+    """
+    if "cells" in fields:
+        flat = torch.frombuffer(bytearray(buffers[0]), dtype=torch.float64) if len(buffers[0]) else torch.empty(0)
+        if not bool((flat == flat.trunc()).all()):
+            raise BadMessage(f"{info.title}: cell indices must be whole numbers.")
+        return Region.of_cells(info.shape, flat.to(torch.int64).unique(), info.title)
+    region = Region.parse(fields["region"], info.shape, info.title)
+    if "where" not in fields:
+        return region
+    kind, value = fields["where"]["kind"], fields["where"]["value"]
+    cells = storage.read(tree.tensor(info.name), region)
+    return region.index(_picked(cells, kind, value, info.title), info.title)
+
+
+def _picked(cells: Tensor, kind: str, value: Any, title: str) -> Tensor:
+    """Mask of the cells that a condition names; by magnitude where it is about size."""
+    if kind == "nan":
+        return cells.isnan()
+    if kind == "zero":
+        return cells == 0
+    if value is None:
+        raise EditRefused(f"{title}: '{kind}' needs a number. Write for example 0.001.")
+    number = parse_number(value, title)
+    size = cells.abs() if cells.dtype is not torch.bool else cells.to(torch.uint8)
+    size = size.float() if size.dtype.itemsize == 1 and size.is_floating_point() else size
+    if kind in ("below", "above"):
+        return size < number if kind == "below" else size > number
+    if not isinstance(number, int) or not 0 <= number <= cells.numel():
+        raise EditRefused(f"{title}: '{kind}' needs a number of cells from 0 to {cells.numel()}, got {number}.")
+    flat = (
+        size.flatten().nan_to_num(math.inf if kind == "smallest" else -math.inf)
+        if size.is_floating_point()
+        else size.flatten()
+    )
+    order = flat.argsort(descending=kind == "largest", stable=True)[:number]
+    mask = torch.zeros(flat.shape, dtype=torch.bool, device=flat.device)
+    mask[order] = True
+    return mask.view(cells.shape)
+
+
+def preview(tree: ParameterTree, edit: Edit) -> tuple[dict[str, Any], bytes]:
+    """What an edit would do, on a copy of its cells: numbers, and the picked cells as flat indices.
+
+    Raises:
+        EditRefused: what `Lab.apply` would refuse.
+    """
+    info = tree[edit.name]
+    if not info.editable:
+        raise EditRefused(f"{info.title}: {info.reason}")
+    tensor = tree.tensor(info.name)
+    target = target_of(info, tensor, edit.region)
+    prepared = prepare(edit, target, "weight")
+    before = storage.read(tensor, edit.region)
+    after = before.clone()
+    with storage.writing(after):
+        prepared.change(after)
+    refuse_not_finite(prepared, target, before, after)
+    flat = edit.region.cells
+    shown = b"" if flat is None else flat.flatten()[:SHOWN_CELLS].double().numpy().tobytes()
+    region = edit.region
+    axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
+    told = {
+        "text": prepared.text,
+        "cells": region.numel,
+        "changed": int(storage.differing(before, after).count_nonzero()) if region.numel else 0,
+        "before": _range(before),
+        "after": _range(after),
+        "region": {"text": str(region), "numel": region.numel, "axes": [list(axis) for axis in axes]},
+        "truncated": flat is not None and flat.numel() > SHOWN_CELLS,
+    }
+    return told, shown
+
+
+def _range(cells: Tensor) -> list[float] | None:
+    values = cells.abs() if cells.is_complex() else cells
+    values = values.float() if values.dtype.itemsize == 1 else values
+    good = values[values.isfinite()]
+    return [float(good.min()), float(good.max())] if good.numel() else None
