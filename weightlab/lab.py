@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from weightlab.archive import Archive
 from weightlab.check.gradients import GradientReport, check_gradients
 from weightlab.check.probe import Probe
 from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
-from weightlab.edit.entry import ActionPatch, CellPatch, Entry
-from weightlab.edit.journal import Companion, Journal, Step
+from weightlab.edit.entry import CellPatch, Entry
+from weightlab.edit.journal import Companion, Journal
 from weightlab.edit.operations import Edit
-from weightlab.edit.snapshots import Diff, Snapshots, compare
-from weightlab.edit.transfer import Match, Transfer, plan
+from weightlab.edit.snapshots import Snapshots
 from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
 from weightlab.files import checkpoint
+from weightlab.holding import Holding
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.see.layout import layout_of
 from weightlab.see.tiles import Pyramid
-from weightlab.train.constraints import Constraint, Constraints
+from weightlab.train.constraints import Constraints
 from weightlab.train.optimizer_state import moments_of, strangers
 from weightlab.weight import WeightRef
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Changed = list[tuple[str, Region]]
 
 
-class Lab:
+class Lab(Archive, Holding):
     """A microscope and a scalpel for one model.
 
     Args:
@@ -226,139 +226,6 @@ class Lab:
             else:
                 self.redo(force, check=False)
 
-    def snapshot(self, label: str) -> None:
-        """Remember the model's values under a label, to compare with and to restore."""
-        with self.lock:
-            self.snapshots.take(label)
-        self._tell([])
-
-    def diff(self, other: str | os.PathLike[str] | nn.Module | Lab | Mapping[str, Tensor]) -> Diff:
-        """The model against a snapshot, another model, a state dict or a safetensors file: a row per tensor that differs.
-
-        Raises:
-            UnknownName: no snapshot of this label, and no such file.
-        """
-        with self.lock:
-            values, against = self._values_of(other)
-            return compare(self.tree, values, against)
-
-    def restore(self, label: str, names: Sequence[str] | None = None, *, check: bool = True) -> Entry | None:
-        """Give all tensors, or those named, the values of a snapshot, as one undo entry.
-
-        Raises:
-            UnknownName: no such snapshot or tensor.
-            EditRefused: a tensor has another shape by now; nothing was changed.
-        """
-        with self.lock:
-            values = self.snapshots.tensors(label)
-            if isinstance(names, str):
-                names = [names]
-            chosen = list(values) if names is None else [self.tree[name].name for name in names]
-            edits = [
-                Edit(name, Region.whole(self.tree[name].shape), "copy_", {"values": values[name]})
-                for name in chosen
-                if name in self.tree and name in values
-            ]
-        return self.apply(
-            edits, f"Restore {label}" if names is None else f"Restore {', '.join(chosen)} from {label}", check=check
-        )
-
-    def transfer(
-        self, other: nn.Module | Lab | str | os.PathLike[str] | Mapping[str, Tensor], match: Match = None
-    ) -> Transfer:
-        """Copy all that fits by name and shape, as one undo entry.
-
-        Args:
-            other: a model, a Lab, a state dict, a snapshot's label or a safetensors file.
-            match: this model's name to the other's, as a function or a dict.
-
-        Returns:
-            A table of what was copied and what was left, and why.
-        """
-        with self.lock:
-            values, against = self._values_of(other)
-            edits, report = plan(self.tree, values, match)
-        self.apply(edits, f"Transfer {len(edits)} tensors from {against}")
-        return report
-
-    def recipe(self) -> dict[str, Any]:
-        """The applied entries as strict JSON, for `weightlab.replay`."""
-        return recipes.recipe_of(self.history, self.tree)
-
-    def save_recipe(self, path: str | os.PathLike[str]) -> None:
-        """Write `recipe()` to a file; a half-written one never replaces a good one."""
-        recipes.write(self.recipe(), path)
-
-    def to_python(self) -> str:
-        """Source text that defines `apply(model)`: the applied entries as plain PyTorch."""
-        return recipes.script_of(self.history)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model's tensors to a safetensors file, with the recipe in its metadata.
-
-        Raises:
-            EditRefused: a tensor has no values, or the file cannot be written; an old file stays as it was.
-        """
-        with self.lock:
-            checkpoint.save(self.tree, path, self.recipe())
-
-    @property
-    def constraints(self) -> tuple[Constraint, ...]:
-        """The holds in force, oldest first."""
-        return self.holds.active
-
-    def hold(self, constraint: Constraint) -> Constraint:
-        """Put a hold in force, as one undo entry; `WeightRef.hold` is the short way.
-
-        Raises:
-            EditRefused: it cannot be kept together with the holds in force; nothing was changed.
-        """
-        with self.stroke(constraint.text):
-            self.holds.check(constraint)
-            if constraint.kind == "clamp":
-                bounds = {"min": constraint.min, "max": constraint.max}
-                self.journal.apply(Edit(constraint.name, constraint.region, "clamp_", bounds))
-            constraint.capture(self.tree.tensor(constraint.name))
-            constraint._release = self._release
-            self._include_hold(constraint.text, constraint, self._unhold, self._rehold)
-            self._rehold(constraint)
-        return constraint
-
-    def _release(self, constraint: Constraint) -> None:
-        with self.stroke(f"Release: {constraint.text}"):
-            self._include_hold(f"Release: {constraint.text}", constraint, self._rehold, self._unhold)
-            self._unhold(constraint)
-
-    def _include_hold(
-        self, text: str, constraint: Constraint, undo: Callable[[Constraint], None], redo: Callable[[Constraint], None]
-    ) -> None:
-        patch = ActionPatch(text, lambda: undo(constraint), lambda: redo(constraint))
-        changed = ((constraint.name, constraint.region),)
-        self.journal.include(Step(None, text, "", [patch], (constraint.name,), changed))
-
-    def _rehold(self, constraint: Constraint) -> None:
-        self.holds.add(constraint)
-        if self.optimizer is not None and self._hold_hook is None:
-            found = weakref.ref(self)
-
-            def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
-                lab = found()
-                if lab is not None:
-                    lab.step()
-
-            self._hold_hook = self.optimizer.register_step_post_hook(after_step)
-
-    def _unhold(self, constraint: Constraint) -> None:
-        self.holds.remove(constraint)
-        if not self.holds.active and self._hold_hook is not None:
-            self._hold_hook.remove()
-            self._hold_hook = None
-
-    def step(self) -> None:
-        """The safe point after an optimizer's step, for a loop whose optimizer the Lab was not given: holds are kept here."""
-        with self.lock:
-            self.holds.enforce()
-
     def refresh(self) -> None:
         """Read the model again after the user's own code changed it: structure, values and pictures."""
         with self.lock:
@@ -456,24 +323,6 @@ class Lab:
         from weightlab.jupyter.widget import widget_of  # the one import against the layers, lazy: see docs/design.md
 
         return widget_of(self)
-
-    def _values_of(self, other: Any) -> tuple[Mapping[str, Tensor], str]:
-        """Tensors by name, and what to call them."""
-        if isinstance(other, str) and other in self.snapshots.labels:
-            return self.snapshots.tensors(other), other
-        if isinstance(other, Lab):
-            other = other.model
-        if isinstance(other, nn.Module):
-            tree = ParameterTree(other)
-            tensors = {name: tree.tensor(info.name) for info in tree for name in (info.name, *info.aliases)}
-            return tensors, type(other).__name__
-        if isinstance(other, Mapping):
-            return {name: value for name, value in other.items() if isinstance(value, Tensor)}, "the state dict"
-        if isinstance(other, str | os.PathLike) and (os.path.exists(other) or not isinstance(other, str)):
-            return checkpoint.load(other), os.path.basename(other)
-        if isinstance(other, str):
-            self.snapshots.tensors(other)
-        raise EditRefused(f"expected a snapshot's label, a model, a state dict or a file, got {type(other).__name__}.")
 
     def _watch_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         held = [self.tree.tensor(info.name) for info in self.tree if info.kind == "parameter"]

@@ -1,0 +1,118 @@
+"""What outlives a moment: snapshots, other models, recipes and files. A part of `Lab`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from weightlab.edit import recipe as recipes
+from weightlab.edit.entry import Entry
+from weightlab.edit.operations import Edit
+from weightlab.edit.snapshots import Diff, compare
+from weightlab.edit.transfer import Match, Transfer, plan
+from weightlab.errors import EditRefused
+from weightlab.files import checkpoint
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+from weightlab.part import Part
+
+
+class Archive(Part):
+    """Snapshots, diffs, transfers, recipes and files of a Lab."""
+
+    def snapshot(self, label: str) -> None:
+        """Remember the model's values under a label, to compare with and to restore."""
+        with self.lock:
+            self.snapshots.take(label)
+        self._tell([])
+
+    def diff(self, other: str | os.PathLike[str] | nn.Module | Part | Mapping[str, Tensor]) -> Diff:
+        """The model against a snapshot, another model, a state dict or a safetensors file: a row per tensor that differs.
+
+        Raises:
+            UnknownName: no snapshot of this label, and no such file.
+        """
+        with self.lock:
+            values, against = self._values_of(other)
+            return compare(self.tree, values, against)
+
+    def restore(self, label: str, names: Sequence[str] | None = None, *, check: bool = True) -> Entry | None:
+        """Give all tensors, or those named, the values of a snapshot, as one undo entry.
+
+        Raises:
+            UnknownName: no such snapshot or tensor.
+            EditRefused: a tensor has another shape by now; nothing was changed.
+        """
+        with self.lock:
+            values = self.snapshots.tensors(label)
+            if isinstance(names, str):
+                names = [names]
+            chosen = list(values) if names is None else [self.tree[name].name for name in names]
+            edits = [
+                Edit(name, Region.whole(self.tree[name].shape), "copy_", {"values": values[name]})
+                for name in chosen
+                if name in self.tree and name in values
+            ]
+        return self.apply(
+            edits, f"Restore {label}" if names is None else f"Restore {', '.join(chosen)} from {label}", check=check
+        )
+
+    def transfer(
+        self, other: nn.Module | Part | str | os.PathLike[str] | Mapping[str, Tensor], match: Match = None
+    ) -> Transfer:
+        """Copy all that fits by name and shape, as one undo entry.
+
+        Args:
+            other: a model, a Lab, a state dict, a snapshot's label or a safetensors file.
+            match: this model's name to the other's, as a function or a dict.
+
+        Returns:
+            A table of what was copied and what was left, and why.
+        """
+        with self.lock:
+            values, against = self._values_of(other)
+            edits, report = plan(self.tree, values, match)
+        self.apply(edits, f"Transfer {len(edits)} tensors from {against}")
+        return report
+
+    def recipe(self) -> dict[str, Any]:
+        """The applied entries as strict JSON, for `weightlab.replay`."""
+        return recipes.recipe_of(self.history, self.tree)
+
+    def save_recipe(self, path: str | os.PathLike[str]) -> None:
+        """Write `recipe()` to a file; a half-written one never replaces a good one."""
+        recipes.write(self.recipe(), path)
+
+    def to_python(self) -> str:
+        """Source text that defines `apply(model)`: the applied entries as plain PyTorch."""
+        return recipes.script_of(self.history)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model's tensors to a safetensors file, with the recipe in its metadata.
+
+        Raises:
+            EditRefused: a tensor has no values, or the file cannot be written; an old file stays as it was.
+        """
+        with self.lock:
+            checkpoint.save(self.tree, path, self.recipe())
+
+    def _values_of(self, other: Any) -> tuple[Mapping[str, Tensor], str]:
+        """Tensors by name, and what to call them."""
+        if isinstance(other, str) and other in self.snapshots.labels:
+            return self.snapshots.tensors(other), other
+        if isinstance(other, Part):
+            other = other.model
+        if isinstance(other, nn.Module):
+            tree = ParameterTree(other)
+            tensors = {name: tree.tensor(info.name) for info in tree for name in (info.name, *info.aliases)}
+            return tensors, type(other).__name__
+        if isinstance(other, Mapping):
+            return {name: value for name, value in other.items() if isinstance(value, Tensor)}, "the state dict"
+        if isinstance(other, str | os.PathLike) and (os.path.exists(other) or not isinstance(other, str)):
+            return checkpoint.load(other), os.path.basename(other)
+        if isinstance(other, str):
+            self.snapshots.tensors(other)
+        raise EditRefused(f"expected a snapshot's label, a model, a state dict or a file, got {type(other).__name__}.")

@@ -1,0 +1,80 @@
+"""Holds in force, as undo entries, kept after each step of the optimizer. A part of `Lab`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from weightlab.edit.entry import ActionPatch
+from weightlab.edit.journal import Step
+from weightlab.edit.operations import Edit
+from weightlab.part import Part
+from weightlab.train.constraints import Constraint
+
+
+class Holding(Part):
+    """The holds of a Lab."""
+
+    _hold_hook: Any
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The holds in force, oldest first."""
+        return self.holds.active
+
+    def hold(self, constraint: Constraint) -> Constraint:
+        """Put a hold in force, as one undo entry; `WeightRef.hold` is the short way.
+
+        Raises:
+            EditRefused: it cannot be kept together with the holds in force; nothing was changed.
+        """
+        with self.stroke(constraint.text):
+            self.holds.check(constraint)
+            if constraint.kind == "clamp":
+                bounds = {"min": constraint.min, "max": constraint.max}
+                self.journal.apply(Edit(constraint.name, constraint.region, "clamp_", bounds))
+            constraint.capture(self.tree.tensor(constraint.name))
+            constraint._release = self._release
+            self._include_hold(constraint.text, constraint, self._unhold, self._rehold)
+            self._rehold(constraint)
+        return constraint
+
+    def _release(self, constraint: Constraint) -> None:
+        with self.stroke(f"Release: {constraint.text}"):
+            self._include_hold(f"Release: {constraint.text}", constraint, self._rehold, self._unhold)
+            self._unhold(constraint)
+
+    def _include_hold(
+        self,
+        text: str,
+        constraint: Constraint,
+        undo: Callable[[Constraint], None],
+        redo: Callable[[Constraint], None],
+    ) -> None:
+        patch = ActionPatch(text, lambda: undo(constraint), lambda: redo(constraint))
+        changed = ((constraint.name, constraint.region),)
+        self.journal.include(Step(None, text, "", [patch], (constraint.name,), changed))
+
+    def _rehold(self, constraint: Constraint) -> None:
+        self.holds.add(constraint)
+        if self.optimizer is not None and self._hold_hook is None:
+            found = weakref.ref(self)
+
+            def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+                lab = found()
+                if lab is not None:
+                    lab.step()
+
+            self._hold_hook = self.optimizer.register_step_post_hook(after_step)
+
+    def _unhold(self, constraint: Constraint) -> None:
+        self.holds.remove(constraint)
+        if not self.holds.active and self._hold_hook is not None:
+            self._hold_hook.remove()
+            self._hold_hook = None
+
+    def step(self) -> None:
+        """The safe point after an optimizer's step, for a loop whose optimizer the Lab was not given: holds are kept here."""
+        with self.lock:
+            self.holds.enforce()

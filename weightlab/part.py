@@ -1,0 +1,50 @@
+"""What the parts of `Lab` know of each other: `archive.py` and `holding.py` are written against this."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+
+from weightlab.edit.entry import Entry
+from weightlab.edit.journal import Journal
+from weightlab.edit.operations import Edit
+from weightlab.edit.snapshots import Snapshots
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+from weightlab.train.constraints import Constraints
+
+
+class Part(ABC):
+    """The state that all parts of a Lab share, and the one road for changes."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer | None
+    lock: threading.RLock
+    tree: ParameterTree
+    journal: Journal
+    snapshots: Snapshots
+    holds: Constraints
+
+    @property
+    @abstractmethod
+    def history(self) -> tuple[Entry, ...]:
+        """Applied entries, oldest first."""
+
+    @abstractmethod
+    def apply(
+        self, edits: Edit | Sequence[Edit], text: str = "", *, moments: str | None = None, check: bool = True
+    ) -> Entry | None:
+        """Apply edits as one undo entry."""
+
+    @abstractmethod
+    def stroke(self, text: str, *, check: bool = True) -> AbstractContextManager[list[Entry]]:
+        """Several edits as one entry."""
+
+    @abstractmethod
+    def _tell(self, changed: list[tuple[str, Region]]) -> None:
+        """Call the listeners."""
