@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import messages from "../../tests/messages.json";
 import { createClient } from "../src/kernel/client";
-import type { Bounds, LabState } from "../src/kernel/protocol";
+import type { Bounds, EditCall, LabState } from "../src/kernel/protocol";
 import { type Actions, createActions } from "../src/state/actions";
 import { createStore, type Store } from "../src/state/store";
 import { FakeModel } from "./fake-model";
@@ -12,7 +12,14 @@ interface Example {
   why: string;
 }
 const requests = messages.requests as unknown as Example[];
-const replies = messages.replies as unknown as { op: string; message: Record<string, unknown> }[];
+const sequences = messages.sequences as unknown as {
+  messages: Record<string, unknown>[];
+  reply: Record<string, unknown>;
+}[];
+const replies = [
+  ...(messages.replies as unknown as { op: string; message: Record<string, unknown> }[]),
+  ...sequences.map((each) => ({ op: String(each.messages.at(-1)?.["op"]), message: each.reply })),
+];
 const reply = (op: string): Record<string, unknown> => {
   const { id: _, revision: __, ...body } = replies.find((each) => each.op === op)?.message ?? {};
   return body;
@@ -79,9 +86,47 @@ test("what the page sends has the shape of the good examples", async () => {
   void actions.redo();
   void actions.check();
   void actions.setAutoCheck(false);
+  const calls: EditCall[] = [
+    { edit: "add_", args: { value: "1" } },
+    { edit: "neg_", args: {} },
+    { edit: "normal_", args: { mean: "0", std: "1", seed: null } },
+    { edit: "uniform_", args: { a: "0", b: "1", seed: "1" } },
+    { edit: "init_", args: { method: "normal_", seed: "1" } },
+    { edit: "prune_", args: { amount: "0.2", by: "magnitude" } },
+    { edit: "quantize_", args: { bits: "4" } },
+    { edit: "requires_grad_", args: { flag: false } },
+  ];
+  for (const call of calls) void actions.edit(call);
+  const zero: EditCall = { edit: "zero_", args: {} };
+  void actions.edit({ kind: "keep" });
+  void actions.edit({ kind: "clamp", min: null, max: "1" });
+  void actions.editCells({ kind: "keep" }, new Float64Array([1]));
+  void actions.preview(zero, undefined, waiting);
+  await settle();
+  store.where.value = { kind: "below", value: "0.1" };
+  void actions.edit(zero);
+  void actions.edit({ kind: "sign" });
+  void actions.preview({ edit: "fill_", args: { value: "1" } }, undefined, waiting);
+  void actions.release(1);
+  void actions.jump(3);
+  void actions.jump(0, true);
+  void actions.snapshot("before");
+  void actions.drop("before");
+  void actions.compare("before");
+  void actions.restore("before");
+  void actions.export("python");
+  void actions.save("edited.safetensors");
+  void actions.showView("held");
+  void actions.tiles("conv.weight", [[0, 0, 0, 0]], "q8", waiting, "held");
+  void actions.read("conv.weight", [[0, 0, 0, 0]], "held");
   void actions.selectText("[3, :, 1:2]");
   await settle();
-  const good = new Set(requests.filter((each) => each.ok).map((each) => shape(each.message)));
+  const good = new Set(
+    [
+      ...requests.filter((each) => each.ok).map((each) => each.message),
+      ...sequences.flatMap((each) => each.messages),
+    ].map(shape),
+  );
   for (const { content } of model.sent) {
     expect([...good], `no example is like ${JSON.stringify(content)}`).toContain(shape(content));
     expect(String(content["id"]).length).toBeLessThanOrEqual(64);
@@ -93,6 +138,7 @@ test("what the page sends has the shape of the good examples", async () => {
 
 test("every operation has good and bad examples and a reply that is taken", () => {
   const ops = new Set(requests.filter((each) => each.ok).map((each) => each.message["op"]));
+  for (const each of sequences) for (const { op } of each.messages as { op: string }[]) ops.add(op);
   expect([...ops].sort()).toEqual([...new Set(replies.map((each) => each.op))].sort());
   expect(requests.filter((each) => each.ok).length).toBeGreaterThanOrEqual(12);
   expect(requests.filter((each) => !each.ok).length).toBeGreaterThanOrEqual(15);
@@ -160,6 +206,87 @@ test("listed cells are sent as they were typed: their canonical text cannot be r
   expect(model.last("edit").content["region"]).toBe("[[0, 2]]");
 });
 
+test("a jump goes to an entry and everything is drawn again; its conflict knows where it was to go", async () => {
+  await open();
+  void actions.jump(1);
+  model.answer("jump", reply("jump"), 1);
+  await settle();
+  expect(changes).toEqual([["everything", 1]]);
+  void actions.jump(7);
+  model.refuse("jump", "UndoConflict", "27 cells changed since", 1);
+  await settle();
+  expect(store.alert.value).toEqual({ message: "27 cells changed since", retry: "jump", entry: 7 });
+});
+
+test("a condition picks among the selected cells, listed cells stand for themselves", async () => {
+  await open();
+  store.where.value = { kind: "smallest", value: "3" };
+  void actions.edit({ edit: "zero_", args: {} });
+  await settle();
+  expect(model.last("edit").content).toMatchObject({ region: "[...]", where: { kind: "smallest", value: "3" } });
+  actions.selectAxes([
+    [1, 2, 1],
+    [0, 1, 1],
+    [0, 3, 1],
+    [0, 3, 1],
+  ]);
+  actions.reselect("invert");
+  void actions.edit({ edit: "zero_", args: {} });
+  await settle();
+  expect(model.last("edit").content["where"]).toBeUndefined();
+  expect(model.last("edit").content["cells"]).toBe(true);
+  expect((model.last("edit").buffers[0] as Float64Array).length).toBe(108 - 9);
+  actions.reselect("invert");
+  expect(store.selection.value?.region.text).toBe("[1, 0]");
+});
+
+test("the last edit is repeated on another selection", async () => {
+  await open();
+  void actions.edit({ edit: "fill_", args: { value: "2" } }, "[0]");
+  await settle();
+  model.answer("edit", reply("edit"), 1);
+  await settle();
+  actions.selectAxes([
+    [2, 3, 1],
+    [0, 3, 1],
+    [0, 3, 1],
+    [0, 3, 1],
+  ]);
+  void actions.repeat();
+  await settle();
+  expect(model.last("edit").content).toMatchObject({ edit: "fill_", args: { value: "2" }, region: "[2]" });
+});
+
+test("a preview is kept, and what the kernel has against it is no alert", async () => {
+  await open();
+  const signal = new AbortController().signal;
+  const good = actions.preview({ edit: "zero_", args: {} }, undefined, signal);
+  await settle();
+  model.answer("preview", reply("preview"));
+  expect(await good).toBe("");
+  expect(store.preview.value?.changed).toBe(9);
+  const bad = actions.preview({ edit: "fill_", args: { value: "x" } }, undefined, signal);
+  await settle();
+  model.refuse("preview", "EditRefused", "'x' is no number");
+  expect(await bad).toBe("'x' is no number");
+  expect(store.preview.value).toBeNull();
+  expect(store.alert.value).toBeNull();
+});
+
+test("a view that the kernel does not have leaves the picture as it is", async () => {
+  await open();
+  void actions.showView("gradient");
+  model.refuse("open", "WeightLabError", "no gradient yet");
+  await settle();
+  expect(store.open.value?.view).toBe("value");
+  expect(store.alert.value?.message).toBe("no gradient yet");
+  void actions.showView("held");
+  expect(model.last("open").content["view"]).toBe("held");
+  model.answer("open", reply("open"));
+  await settle();
+  expect(store.open.value?.view).toBe("held");
+});
+
 test("a conflict offers to insist, and insisting sends force", async () => {
   void actions.undo();
   model.refuse("undo", "UndoConflict", "27 cells changed since");
@@ -204,7 +331,7 @@ test("an answer about a tensor that is no longer open is dropped", async () => {
   void actions.openTensor("fc.bias");
   model.emit({ v: 1, id: old, ok: true, revision: 0, ...reply("open") });
   await settle();
-  expect(store.open.value).toEqual({ name: "fc.bias", layout: null, summary: null, exact_text: false });
+  expect(store.open.value).toEqual({ name: "fc.bias", view: "value", layout: null, summary: null, exact_text: false });
 });
 
 test("a sampled summary is followed by the exact one", async () => {

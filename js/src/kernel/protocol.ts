@@ -92,8 +92,20 @@ export interface Gradients {
   error: WireError | null;
 }
 
+export interface Hold {
+  id: number;
+  name: string;
+  kind: "keep" | "clamp" | "sign";
+  text: string;
+  cells: number;
+  /** Of listed cells their bounds: then `cells` is less than what the ranges hold. */
+  axes: [number, number, number][];
+}
+
 export interface LabState {
   auto_check: boolean;
+  holds: Hold[];
+  snapshots: string[];
   history: History;
   gradients: Gradients | null;
   undo_bytes: number;
@@ -152,13 +164,70 @@ export interface TileHead {
 /** A number as JSON, or the text that the user typed. */
 export type NumberText = number | string;
 
-export type EditCall =
-  | { edit: "zero_"; args: Record<string, never> }
-  | { edit: "fill_"; args: { value: NumberText } }
-  | { edit: "copy_"; args: { values: NumberText[] } }
-  | { edit: "clamp_"; args: { min: NumberText | null; max: NumberText | null } }
-  | { edit: "mul_"; args: { value: NumberText } }
-  | { edit: "init_"; args: { method: string } };
+interface Value {
+  value: NumberText;
+}
+type Nothing = Record<string, never>;
+type Seed = NumberText | null;
+
+/** Arguments of each operation, named as in Python. */
+export interface EditArguments {
+  zero_: Nothing;
+  fill_: Value;
+  add_: Value;
+  sub_: Value;
+  mul_: Value;
+  div_: Value;
+  copy_: { values: NumberText[] };
+  clamp_: { min: NumberText | null; max: NumberText | null };
+  neg_: Nothing;
+  abs_: Nothing;
+  round_: Nothing;
+  sign_: Nothing;
+  normal_: { mean: NumberText; std: NumberText; seed: Seed };
+  uniform_: { a: NumberText; b: NumberText; seed: Seed };
+  init_: { method: string; seed?: Seed };
+  prune_: { amount: NumberText; by: "magnitude" | "random" };
+  quantize_: { bits: NumberText };
+  requires_grad_: { flag: boolean };
+}
+export type EditCall = { [E in keyof EditArguments]: { edit: E; args: EditArguments[E] } }[keyof EditArguments];
+
+export type HoldCall = { kind: "keep" | "sign" } | { kind: "clamp"; min: NumberText | null; max: NumberText | null };
+
+/** Which cells of a region are meant: by size of |w|, so many of them, or those of a kind. */
+export interface Where {
+  kind: "below" | "above" | "smallest" | "largest" | "nan" | "zero";
+  value: NumberText | null;
+}
+
+/** The cells that an operation is about; with `cells` a buffer of flat row-major indices travels beside it. */
+export type Target = { name: string } & ({ region: string; where?: Where } | { cells: true });
+
+export interface Preview {
+  text: string;
+  cells: number;
+  changed: number;
+  before: [number, number] | null;
+  after: [number, number] | null;
+  region: RegionInfo;
+  truncated: boolean;
+}
+
+export interface DiffRow {
+  name: string;
+  cells: number | null;
+  max: number | null;
+  mean: number | null;
+  relative_l2: number | null;
+  cosine: number | null;
+  note: string;
+}
+
+interface Done {
+  entry: Entry | null;
+  state: LabState;
+}
 
 export interface Hello {
   model: ModelInfo;
@@ -172,22 +241,29 @@ export interface Operations {
   hello: { request: Record<string, never>; reply: Hello };
   refresh: { request: Record<string, never>; reply: Hello };
   open: {
-    request: { name: string };
+    request: { name: string; view?: string };
     reply: { name: string; layout: Layout; summary: Summary; cell_bytes: number; exact_text: boolean };
   };
-  summary: { request: { name: string }; reply: { name: string; summary: Summary } };
+  summary: { request: { name: string; view?: string }; reply: { name: string; summary: Summary } };
   tiles: {
-    request: { name: string; tiles: TileKey[]; encoding: "f32" | "q8" };
+    request: { name: string; view?: string; tiles: TileKey[]; encoding: "f32" | "q8" };
     reply: { name: string; tiles: TileHead[]; left: TileKey[] };
   };
-  read: { request: { name: string; cells: number[][] }; reply: { name: string; texts: string[] } };
+  read: { request: { name: string; view?: string; cells: number[][] }; reply: { name: string; texts: string[] } };
   region: { request: { name: string; text: string }; reply: { name: string; region: RegionInfo } };
-  edit: {
-    request: { name: string } & ({ region: string } | { cells: true }) & EditCall;
-    reply: { entry: Entry | null; state: LabState };
-  };
-  undo: { request: { force?: boolean }; reply: { entry: Entry | null; state: LabState } };
-  redo: { request: { force?: boolean }; reply: { entry: Entry | null; state: LabState } };
+  edit: { request: Target & EditCall; reply: Done };
+  preview: { request: Target & EditCall; reply: { name: string; preview: Preview } };
+  hold: { request: Target & HoldCall; reply: Done };
+  release: { request: { hold: number }; reply: Done };
+  jump: { request: { entry: number; force?: boolean }; reply: { state: LabState } };
+  snapshot: { request: { label: string }; reply: { state: LabState } };
+  drop: { request: { label: string }; reply: { state: LabState } };
+  diff: { request: { label: string }; reply: { label: string; rows: DiffRow[]; equal: number } };
+  restore: { request: { label: string; name?: string }; reply: Done };
+  export: { request: { what: "python" | "recipe" }; reply: { text: string } };
+  save: { request: { file: string }; reply: { file: string; bytes: number } };
+  undo: { request: { force?: boolean }; reply: Done };
+  redo: { request: { force?: boolean }; reply: Done };
   check: { request: Record<string, never>; reply: { state: LabState } };
   set: { request: { auto_check: boolean }; reply: { state: LabState } };
 }

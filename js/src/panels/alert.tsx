@@ -4,13 +4,17 @@ import type { Page } from "../state/view";
 export function AlertBar({ store, actions, view }: Page) {
   const alert = store.alert.value;
   if (!alert || view.dialog.value) return null;
-  const { retry } = alert;
+  const { retry, entry = 0 } = alert;
   return (
     <div class="wl-alert" role="alert">
       <span>{alert.message}</span>
       {retry ? (
         <span class="wl-choices">
-          <button type="button" class="wl-main" onClick={() => void actions[retry](true)}>
+          <button
+            type="button"
+            class="wl-main"
+            onClick={() => void (retry === "jump" ? actions.jump(entry, true) : actions[retry](true))}
+          >
             Restore anyway
           </button>
           <button type="button" onClick={() => actions.dismiss()}>

@@ -8,8 +8,7 @@ import { plural } from "./format";
 export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   const { store } = page;
   const history = store.lab.value?.history;
-  const picked = history?.entries.find((entry) => entry.id === store.shown.value);
-  const entry = picked ?? history?.entries[(history?.position ?? 0) - 1];
+  const entry = history?.entries[history.position - 1];
   const code = useRef<HTMLElement>(null);
   const copied = useSignal(false);
 

@@ -7,7 +7,6 @@ export function History({ store, actions }: Page) {
   const history = store.lab.value?.history;
   const entries = history?.entries ?? [];
   const position = history?.position ?? 0;
-  const shown = store.shown.value;
   return (
     <section class="wl-section wl-history">
       <h4>
@@ -25,8 +24,7 @@ export function History({ store, actions }: Page) {
               number={at + 1}
               current={at === position - 1}
               undone={at >= position}
-              shown={shown === entry.id}
-              onPick={() => actions.showEntry(shown === entry.id ? null : entry.id)}
+              onPick={() => void actions.jump(entry.id)}
             />
           ))
           .reverse()}
@@ -44,14 +42,13 @@ interface ItemProps {
   number: number;
   current: boolean;
   undone: boolean;
-  shown: boolean;
   onPick(): void;
 }
 
-function Item({ entry, number, current, undone, shown, onPick }: ItemProps) {
+function Item({ entry, number, current, undone, onPick }: ItemProps) {
   return (
     <li
-      class={`wl-entry${undone ? " wl-undone" : ""}${shown ? " wl-shown" : ""}`}
+      class={`wl-entry${undone ? " wl-undone" : ""}`}
       // biome-ignore lint/a11y/noNoninteractiveTabindex: a button in each row would read twice; the row itself is picked.
       tabIndex={0}
       aria-current={current ? "true" : undefined}

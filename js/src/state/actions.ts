@@ -2,216 +2,140 @@
 import { batch } from "@preact/signals";
 import { type Answer, type Client, Gone, Refused } from "../kernel/client";
 import type {
-  Bounds,
   EditCall,
-  Entry,
-  LabState,
+  HoldCall,
   Operations,
   RegionInfo,
+  Target,
   TensorColumns,
   TileHead,
   TileKey,
 } from "../kernel/protocol";
-import { assertNever } from "./assert-never";
+import { grow, invert, whole } from "./cell-sets";
+import { changedBy, createFeed, type Listener } from "./feed";
 import { cellCount, regionText } from "./region-text";
-import type { Store } from "./store";
-import { createSummaries } from "./summaries";
+import { type Store, viewed } from "./store";
+import { wordsFor } from "./words";
 
 export interface Actions {
-  /** Show a tensor: ask `open`, clear the selection. */
-  openTensor(name: string): Promise<void>;
+  /** Show a tensor, its values or another view: ask `open`, clear the selection. */
+  openTensor(name: string, view?: string): Promise<void>;
+  /** Another view of the open tensor; the selection stays. */
+  showView(view: string): Promise<void>;
   /** Text of the region box. Asks `region`, sets the selection or the alert. Resolves to null when it does not fit. */
   selectText(text: string): Promise<RegionInfo | null>;
   /** A selection by mouse or keyboard, already known to fit: one [start, stop, step] per axis. */
   selectAxes(axes: [number, number, number][]): void;
-  /** Apply an operation to the selection (the whole tensor when there is none), or to `region`. True when it was applied. */
-  edit(call: EditCall, region?: string): Promise<boolean>;
+  /** From the present selection: every cell, every other cell, one further on each side. */
+  reselect(how: "all" | "invert" | "grow"): void;
+  /** Apply an operation or a hold to the selection (the whole tensor when there is none), or to `region`. True when it was applied. */
+  edit(call: EditCall | HoldCall, region?: string): Promise<boolean>;
   /** Apply to painted cells: flat row-major indices. */
-  editCells(call: EditCall, cells: Float64Array): Promise<boolean>;
+  editCells(call: EditCall | HoldCall, cells: Float64Array): Promise<boolean>;
+  /** The last edit or hold again, on the present selection. */
+  repeat(): Promise<boolean>;
+  /** What an edit would do, into the store. Resolves to what the kernel has against it, or "". */
+  preview(call: EditCall, region: string | undefined, signal: AbortSignal): Promise<string>;
+  release(hold: number): Promise<void>;
   undo(force?: boolean): Promise<void>;
   redo(force?: boolean): Promise<void>;
+  /** Go to where the history was after an entry; 0 is the model as loaded. */
+  jump(entry: number, force?: boolean): Promise<void>;
+  snapshot(label: string): Promise<boolean>;
+  drop(label: string): Promise<void>;
+  restore(label: string): Promise<void>;
+  compare(label: string): Promise<void>;
+  export(what: "python" | "recipe"): Promise<string | null>;
+  save(file: string): Promise<{ file: string; bytes: number } | null>;
   check(): Promise<void>;
   setAutoCheck(on: boolean): Promise<void>;
   refresh(): Promise<void>;
   /** Exact texts of cells, from the kernel. */
-  read(name: string, cells: number[][]): Promise<string[]>;
+  read(name: string, cells: number[][], view?: string): Promise<string[]>;
   /** Tiles of the open tensor. Rejects when the kernel refuses, is gone, or `signal` aborts; waits while the kernel is busy. */
   tiles(
     name: string,
     tiles: TileKey[],
     encoding: "f32" | "q8",
     signal: AbortSignal,
+    view?: string,
   ): Promise<{ tiles: TileHead[]; left: TileKey[]; buffer: DataView; revision: number }>;
   /** Called when cells changed, by anyone: the heatmap marks its tiles stale. Returns the unsubscribe function. */
-  onChanged(callback: (changed: [string, Bounds][] | "everything", revision: number) => void): () => void;
+  onChanged(callback: Listener): () => void;
   /** First contact; called when a view exists. Asks once per kernel, however many views there are. */
   connect(): void;
   /** Takes the alert away: it was read. */
   dismiss(): void;
-  /** Show the code of an entry of the history; null: of the last one applied. */
-  showEntry(id: number | null): void;
 }
 
-type Changed = [string, Bounds][] | "everything";
-
 export function createActions(store: Store, client: Client): Actions {
-  const listeners = new Set<(changed: Changed, revision: number) => void>();
-  const summaries = createSummaries(store, client, meet);
+  const feed = createFeed(store, client);
+  const { ask, meet, tell, takeHello, takeState, checkSoon } = feed;
   let connected = false;
   /** A region text on its way: an edit waits for it, so that what was typed is what is edited. */
   let selecting: Promise<RegionInfo | null> | null = null;
-  let checking = false;
-  let checkAgain = false;
-  let repaint: ReturnType<typeof setTimeout> | undefined;
-  let catchUp: ReturnType<typeof setTimeout> | undefined;
 
   function shapeOf(name: string): number[] {
     const tensors = store.hello.value?.tensors;
     return tensors?.shape[tensors.name.indexOf(name)] ?? [];
   }
 
-  function tell(changed: Changed, revision: number): void {
-    for (const each of listeners) each(changed, revision);
-    const open = store.open.value?.name;
-    if (open && (changed === "everything" || changed.some(([name]) => name === open))) summaries.refresh();
+  /** What `region`, or else the selection and the condition on it, stands for on the wire. */
+  function target(name: string, region?: string): [Target, ArrayBufferView[]] {
+    const selection = store.selection.value;
+    if (region === undefined && selection?.cells) return [{ name, cells: true }, [selection.cells]];
+    const where = region === undefined ? store.where.value : null;
+    return [{ name, region: region ?? selection?.region.text ?? "[...]", ...(where ? { where } : {}) }, []];
   }
 
-  /** Every reply carries the revision. One that is news means that a push was lost: nothing drawn can be trusted. */
-  function meet(revision: number): void {
-    if (revision <= store.revision.value) return;
-    store.revision.value = revision;
-    tellEverythingSoon();
-    catchUpSoon();
-  }
-
-  /**
-   * In a training loop every reply is news, and redrawing everything asks for more replies: the pause keeps that from feeding
-   * itself at the kernel's full speed.
-   */
-  function tellEverythingSoon(): void {
-    if (repaint !== undefined) return;
-    repaint = setTimeout(() => {
-      repaint = undefined;
-      tell("everything", store.revision.value);
-    }, 200);
-  }
-
-  /** History and gradients of somebody else's change. The pause bounds what a training loop's pushes can cost. */
-  function catchUpSoon(pause = 400): void {
-    if (catchUp !== undefined) return;
-    catchUp = setTimeout(async () => {
-      const begun = Date.now();
-      try {
-        takeHello(await client.request("hello", {}));
-      } catch {
-        // The next push or reply asks again.
-      }
-      // At most a fifth of the time goes into catching up.
-      catchUp = setTimeout(
-        () => {
-          catchUp = undefined;
-        },
-        Math.max(600, 4 * (Date.now() - begun)),
-      );
-    }, pause);
-  }
-
-  function takeHello({ reply, revision }: Answer<"hello" | "refresh">): void {
-    const fresh = revision > store.revision.value;
-    const old = store.hello.value;
-    // The same columns keep their identity: a tree of thousands of rows is not built again for every push.
-    const tensors = old && same(old.tensors, reply.tensors) ? old.tensors : reply.tensors;
-    const modules = old && same(old.modules, reply.modules) ? old.modules : reply.modules;
-    batch(() => {
-      store.hello.value = { model: reply.model, tensors, modules, state: reply.state };
-      store.lab.value = reply.state;
-      store.revision.value = revision;
-    });
-    if (fresh && old) tellEverythingSoon();
-  }
-
-  /** Runs one request with its words of waiting; turns what goes wrong into the alert. Null when it did. */
-  async function ask<T>(words: string, task: () => Promise<T>, retry?: "undo" | "redo"): Promise<T | null> {
-    store.working.value = words;
-    const before = store.alert.value;
-    try {
-      const result = await task();
-      // An alert that came meanwhile is about something else.
-      if (store.alert.value === before) store.alert.value = null;
-      return result;
-    } catch (error) {
-      if (error instanceof Refused && error.kind === "UndoConflict" && retry) {
-        store.alert.value = { message: error.message, retry };
-      } else if (error instanceof Refused || error instanceof Gone) {
-        store.alert.value = { message: error.message };
-      } else {
-        throw error;
-      }
-      return null;
-    } finally {
-      if (store.working.value === words) store.working.value = "";
-    }
-  }
-
-  function takeState(state: LabState, entry: Entry | null, revision: number): void {
-    const expected = store.revision.value + 1;
-    batch(() => {
-      store.lab.value = state;
-      store.shown.value = null;
-      store.revision.value = Math.max(revision, store.revision.value);
-    });
-    checkSoon(state);
-    // More than one step ahead: somebody else was in between, and their push has not come.
-    if (revision > expected) tell("everything", revision);
-    else if (entry) tell(entry.changed, revision);
-  }
-
-  /** The kernel answers an edit before it checks, so that the picture does not wait for a backward pass. */
-  function checkSoon(state: LabState): void {
-    if (!state.auto_check || state.gradients?.revision === store.revision.value) return;
-    if (checking) checkAgain = true;
-    else void check();
-  }
-
-  async function check(): Promise<void> {
-    checking = true;
-    const answer = await ask("checking gradients", () => client.request("check", {}));
-    checking = false;
-    const again = checkAgain;
-    checkAgain = false;
-    if (!answer) return;
-    store.lab.value = answer.reply.state;
-    meet(answer.revision);
-    if (again) checkSoon(answer.reply.state);
-  }
-
-  async function send(
-    fields: Operations["edit"]["request"],
-    buffers: ArrayBufferView[],
-    words: string,
-  ): Promise<boolean> {
-    const answer = await ask(words, () => client.request("edit", fields, { buffers }));
+  async function send(call: EditCall | HoldCall, [to, buffers]: [Target, ArrayBufferView[]]): Promise<boolean> {
+    const answer = await ask<Answer<"edit"> | Answer<"hold">>(wordsFor(call), () =>
+      "edit" in call
+        ? client.request("edit", { ...to, ...call }, { buffers })
+        : client.request("hold", { ...to, ...call }, { buffers }),
+    );
     if (!answer) return false;
     const { entry, state } = answer.reply;
     batch(() => {
       store.notice.value = entry ? "" : "No cell changed: they already held these values.";
-      takeState(state, entry, answer.revision);
+      store.last.value = call;
+      takeState(state, changedBy(entry), answer.revision);
     });
+    // The tree tells who is frozen: its columns come with hello.
+    if ("edit" in call && call.edit === "requires_grad_") {
+      const hello = await ask("reading the tree", () => client.request("hello", {}));
+      if (hello) takeHello(hello);
+    }
     return true;
   }
 
-  async function step(op: "undo" | "redo", force: boolean): Promise<void> {
-    const words = op === "undo" ? "undoing" : "redoing";
-    const answer = await ask(words, () => client.request(op, force ? { force } : {}), op);
-    if (!answer) return;
+  /** One step of the history; `past` says what changed where no entry does. */
+  async function step<O extends "undo" | "redo" | "jump" | "release" | "restore" | "snapshot" | "drop">(
+    op: O,
+    fields: Operations[O]["request"],
+    words: string,
+    retry = {},
+  ): Promise<boolean> {
+    const answer = await ask(words, () => client.request(op, fields), retry);
+    if (!answer) return false;
+    const { reply, revision } = answer;
     store.notice.value = "";
-    takeState(answer.reply.state, answer.reply.entry, answer.revision);
+    takeState(reply.state, "entry" in reply ? changedBy(reply.entry) : op === "jump" ? "everything" : null, revision);
+    return true;
   }
 
-  function select(region: RegionInfo | null): void {
-    store.selection.value = region ? { region } : null;
-    client.setTrait("region", region?.text ?? "");
+  const insist = (force: boolean): { force?: boolean } => (force ? { force } : {});
+
+  function select(region: RegionInfo | null, cells?: Float64Array): void {
+    store.selection.value = region ? { region, ...(cells ? { cells } : {}) } : null;
+    client.setTrait("region", regionTrait());
   }
+
+  /** Listed cells have no text that can be read back. */
+  const regionTrait = (): string => {
+    const selection = store.selection.value;
+    return selection && !selection.cells ? selection.region.text : "";
+  };
 
   async function parse(name: string, text: string): Promise<RegionInfo | null> {
     const answer = await ask("reading the region", () => client.request("region", { name, text }));
@@ -223,29 +147,49 @@ export function createActions(store: Store, client: Client): Actions {
     return spelled;
   }
 
+  async function ready(): Promise<string | undefined> {
+    // A region that is being read and turns out not to fit must not become "the whole tensor".
+    if (selecting && (await selecting) === null) return undefined;
+    return store.open.value?.name;
+  }
+
   const actions: Actions = {
-    async openTensor(name) {
+    async openTensor(name, view = "value") {
       if (!store.hello.value?.tensors.name.includes(name)) return;
       batch(() => {
-        store.open.value = { name, layout: null, summary: null, exact_text: false };
+        store.open.value = { name, view, layout: null, summary: null, exact_text: false };
         store.alert.value = null;
         store.notice.value = "";
+        store.where.value = null;
+        store.preview.value = null;
         select(null);
       });
       client.setTrait("selected", name);
-      const answer = await ask(`opening ${name}`, () => client.request("open", { name }));
+      const answer = await ask(`opening ${name}`, () => client.request("open", { name, ...viewed(view) }));
+      const open = store.open.value;
+      if (!answer || open?.name !== name || open.view !== view) return;
+      const { layout, summary, exact_text } = answer.reply;
+      store.open.value = { name, view, layout, summary, exact_text };
+      meet(answer.revision);
+      feed.summaries.complete();
+    },
+    async showView(view) {
+      const before = store.open.value;
+      if (!before || before.view === view) return;
+      const { name } = before;
+      const answer = await ask(`reading ${view}`, () => client.request("open", { name, ...viewed(view) }));
+      // Null: the kernel has no such view, and said why. The picture stays.
       if (!answer || store.open.value?.name !== name) return;
       const { layout, summary, exact_text } = answer.reply;
-      store.open.value = { name, layout, summary, exact_text };
+      store.open.value = { name, view, layout, summary, exact_text };
       meet(answer.revision);
-      summaries.complete();
+      feed.summaries.complete();
     },
     selectText(text) {
       const name = store.open.value?.name;
       if (name === undefined) return Promise.resolve(null);
       if (text.trim() === "") {
-        const shape = shapeOf(name);
-        const axes = shape.map((size): [number, number, number] => [0, size, 1]);
+        const axes = whole(shapeOf(name));
         store.alert.value = null;
         select(null);
         return Promise.resolve({ text: "[...]", numel: cellCount(axes), axes });
@@ -262,22 +206,79 @@ export function createActions(store: Store, client: Client): Actions {
       selecting = null;
       select({ text: regionText(axes, shapeOf(name)), numel: cellCount(axes), axes });
     },
-    async edit(call, region) {
+    reselect(how) {
       const name = store.open.value?.name;
-      if (name === undefined) return false;
-      // A region that is being read and turns out not to fit must not become "the whole tensor".
-      if (selecting && (await selecting) === null) return false;
-      const text = region ?? store.selection.value?.region.text ?? "[...]";
-      return send({ name, region: text, ...call }, [], wordsFor(call));
+      if (name === undefined) return;
+      const shape = shapeOf(name);
+      const axes = store.selection.value?.region.axes ?? whole(shape);
+      if (how !== "invert") return actions.selectAxes(how === "all" ? whole(shape) : grow(axes, shape));
+      if (store.selection.value?.cells) return actions.selectAxes(axes);
+      const rest = invert(axes, shape);
+      if (rest instanceof Float64Array) {
+        select({ text: `[${rest.length} cells]`, numel: rest.length, axes }, rest);
+      } else if (rest) actions.selectAxes(rest);
+      else store.alert.value = { message: `${name}: the other cells are none, or too many to list.` };
+    },
+    async edit(call, region) {
+      const name = await ready();
+      return name !== undefined && send(call, target(name, region));
     },
     async editCells(call, cells) {
       const name = store.open.value?.name;
       if (name === undefined || cells.length === 0) return false;
-      return send({ name, cells: true, ...call }, [cells], wordsFor(call));
+      return send(call, [{ name, cells: true }, [cells]]);
     },
-    undo: (force = false) => step("undo", force),
-    redo: (force = false) => step("redo", force),
-    check,
+    async repeat() {
+      const call = store.last.value;
+      return call !== null && actions.edit(call);
+    },
+    async preview(call, region, signal) {
+      const name = await ready();
+      if (name === undefined || signal.aborted) return "";
+      const [to, buffers] = target(name, region);
+      try {
+        const { reply, buffer } = await client.request("preview", { ...to, ...call }, { buffers, signal });
+        store.preview.value = { ...reply.preview, picked: buffer };
+        return "";
+      } catch (error) {
+        if (!(error instanceof Refused || error instanceof Gone)) return "";
+        store.preview.value = null;
+        return error.message;
+      }
+    },
+    async release(hold) {
+      await step("release", { hold }, "releasing");
+    },
+    async undo(force = false) {
+      await step("undo", insist(force), "undoing", { retry: "undo" });
+    },
+    async redo(force = false) {
+      await step("redo", insist(force), "redoing", { retry: "redo" });
+    },
+    async jump(entry, force = false) {
+      await step("jump", { entry, ...insist(force) }, "going there", { retry: "jump", entry });
+    },
+    snapshot: (label) => step("snapshot", { label }, "taking a snapshot"),
+    async drop(label) {
+      const done = await step("drop", { label }, "dropping");
+      if (!done) return;
+      if (store.comparison.value?.label === label) store.comparison.value = null;
+      if (store.open.value?.view === `diff:${label}`) void actions.showView("value");
+    },
+    async restore(label) {
+      await step("restore", { label }, "restoring");
+    },
+    async compare(label) {
+      const answer = await ask("comparing", () => client.request("diff", { label }));
+      if (answer) store.comparison.value = answer.reply;
+    },
+    async export(what) {
+      return (await ask("writing", () => client.request("export", { what })))?.reply.text ?? null;
+    },
+    async save(file) {
+      return (await ask("saving", () => client.request("save", { file })))?.reply ?? null;
+    },
+    check: feed.check,
     async setAutoCheck(on) {
       const answer = await ask("setting", () => client.request("set", { auto_check: on }));
       if (!answer) return;
@@ -291,17 +292,18 @@ export function createActions(store: Store, client: Client): Actions {
       // The model was read again because something may have changed unseen: the picture is, too.
       tell("everything", answer.revision);
     },
-    async read(name, cells) {
-      return (await client.request("read", { name, cells })).reply.texts;
+    async read(name, cells, view) {
+      return (await client.request("read", { name, ...viewed(view), cells })).reply.texts;
     },
-    async tiles(name, tiles, encoding, signal) {
-      const { reply, buffer, revision } = await client.request("tiles", { name, tiles, encoding }, { signal });
+    async tiles(name, tiles, encoding, signal, view) {
+      const fields = { name, ...viewed(view), tiles, encoding };
+      const { reply, buffer, revision } = await client.request("tiles", fields, { signal });
       meet(revision);
       return { tiles: reply.tiles, left: reply.left, buffer, revision };
     },
     onChanged(callback) {
-      listeners.add(callback);
-      return () => listeners.delete(callback);
+      feed.listeners.add(callback);
+      return () => feed.listeners.delete(callback);
     },
     connect() {
       if (connected) return;
@@ -322,9 +324,6 @@ export function createActions(store: Store, client: Client): Actions {
     dismiss() {
       store.alert.value = null;
     },
-    showEntry(id) {
-      store.shown.value = id;
-    },
   };
 
   async function openWanted(name: string, region: string): Promise<void> {
@@ -336,31 +335,7 @@ export function createActions(store: Store, client: Client): Actions {
     if (name && name !== store.open.value?.name) void actions.openTensor(name);
   });
   client.onTrait("region", (text) => {
-    if (text !== (store.selection.value?.region.text ?? "")) void actions.selectText(text);
-  });
-  client.listen({
-    state(state) {
-      store.kernel.value = state;
-    },
-    push(push) {
-      switch (push.push) {
-        case "changed": {
-          if (push.revision < store.revision.value) return;
-          const news = push.revision > store.revision.value;
-          batch(() => {
-            store.lab.value = push.state;
-            store.revision.value = push.revision;
-          });
-          if (news) tell(push.changed, push.revision);
-          return;
-        }
-        case "status":
-          store.queued.value = push.queued;
-          return;
-        default:
-          assertNever(push);
-      }
-    },
+    if (text !== regionTrait()) void actions.selectText(text);
   });
   return actions;
 }
@@ -369,27 +344,4 @@ export function createActions(store: Store, client: Client): Actions {
 function firstWorthSeeing(tensors: TensorColumns): string | undefined {
   const at = tensors.kind.findIndex((kind, i) => kind === "parameter" && (tensors.shape[i]?.length ?? 0) > 1);
   return tensors.name[Math.max(at, 0)];
-}
-
-function same(one: unknown, other: unknown): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
-}
-
-function wordsFor(call: EditCall): string {
-  switch (call.edit) {
-    case "zero_":
-      return "zeroing";
-    case "fill_":
-      return "filling";
-    case "copy_":
-      return "setting values";
-    case "clamp_":
-      return "clamping";
-    case "mul_":
-      return "scaling";
-    case "init_":
-      return "reinitializing";
-    default:
-      return assertNever(call);
-  }
 }

@@ -4,9 +4,22 @@
  * Big arrays (tiles) stay in the tile cache; the store has only what is small.
  */
 import { computed, type Signal, signal } from "@preact/signals";
-import type { Gradients, Hello, LabState, Layout, RegionInfo, Summary } from "../kernel/protocol";
+import type {
+  DiffRow,
+  EditCall,
+  Gradients,
+  Hello,
+  HoldCall,
+  LabState,
+  Layout,
+  Preview,
+  RegionInfo,
+  Summary,
+  Where,
+} from "../kernel/protocol";
 
 export type Tool = "pan" | "select" | "brush";
+export type BrushMode = "set" | "add" | "scale" | "hold";
 /** How a bin of several cells is drawn: its mean, or its value of largest magnitude. */
 export type Reduction = "mean" | "extreme";
 /** Colour range: symmetric to the largest magnitude, to the 99.5th percentile of magnitudes, or typed. */
@@ -16,6 +29,8 @@ export type KernelState = "connecting" | "ready" | "busy" | "restarted";
 /** The tensor in the picture; `layout` and `summary` are null until the kernel has answered. */
 export interface OpenTensor {
   name: string;
+  /** What of it is shown: "value", "gradient", "held", "diff:<label>". */
+  view: string;
   layout: Layout | null;
   summary: Summary | null;
   exact_text: boolean;
@@ -24,12 +39,27 @@ export interface OpenTensor {
 /** A selection is a region, or painted cells as flat row-major indices. */
 export interface Selection {
   region: RegionInfo;
+  /** Flat row-major indices, where the cells are no region that can be written. */
+  cells?: Float64Array;
 }
 
 export interface Alert {
   message: string;
-  /** For an undo conflict: what to do if the user insists. */
-  retry?: "undo" | "redo";
+  /** For a conflict: what to do if the user insists. */
+  retry?: "undo" | "redo" | "jump";
+  /** Where a jump was to go. */
+  entry?: number;
+}
+
+/** What an edit that is being written in a dialog would do; `cells` are flat indices of picked cells. */
+export interface Previewed extends Preview {
+  picked: DataView;
+}
+
+export interface Comparison {
+  label: string;
+  rows: DiffRow[];
+  equal: number;
 }
 
 export interface Store {
@@ -43,13 +73,20 @@ export interface Store {
   alert: Signal<Alert | null>;
   /** An outcome that is no error, such as "No cell changed." */
   notice: Signal<string>;
-  /** Id of the history entry whose code is shown; null: the last one applied. */
-  shown: Signal<number | null>;
   open: Signal<OpenTensor | null>;
   selection: Signal<Selection | null>;
+  /** Which cells of the selection an edit means; null: all of them. */
+  where: Signal<Where | null>;
+  /** The last edit or hold, to be repeated elsewhere. */
+  last: Signal<EditCall | HoldCall | null>;
+  preview: Signal<Previewed | null>;
+  comparison: Signal<Comparison | null>;
+  /** Whether the picture shows the tensor as it was before the last edit. */
+  peek: Signal<boolean>;
   tool: Signal<Tool>;
   brush_size: Signal<number>;
   brush_value: Signal<string>;
+  brush_mode: Signal<BrushMode>;
   reduction: Signal<Reduction>;
   range: Signal<Range>;
   dark: Signal<boolean>;
@@ -67,15 +104,23 @@ export function createStore(): Store {
     working: signal(""),
     alert: signal(null),
     notice: signal(""),
-    shown: signal(null),
     open: signal(null),
     selection: signal(null),
+    where: signal(null),
+    last: signal(null),
+    preview: signal(null),
+    comparison: signal(null),
+    peek: signal(false),
     tool: signal("select"),
     brush_size: signal(1),
     brush_value: signal("0"),
+    brush_mode: signal("set"),
     reduction: signal("extreme"),
     range: signal({ kind: "symmetric" }),
     dark: signal(false),
     gradients: computed(() => lab.value?.gradients ?? null) as Signal<Gradients | null>,
   };
 }
+
+/** The field `view` of a request: absent for the values themselves. */
+export const viewed = (view: string | undefined): { view?: string } => (view && view !== "value" ? { view } : {});

@@ -3,7 +3,7 @@
  * One request at a time and never in the way of the first picture.
  */
 import type { Client } from "../kernel/client";
-import type { Store } from "./store";
+import { type Store, viewed } from "./store";
 
 /** Long enough for the first tiles to be asked for before a pass over every cell. */
 const AFTER_PAINT = 350;
@@ -25,13 +25,14 @@ export function createSummaries(store: Store, client: Client, meet: (revision: n
 
   /** `open` looks at a sample of a large tensor: cheap enough to follow a training loop. `summary` visits every cell. */
   async function ask(op: "open" | "summary"): Promise<void> {
+    const view = store.open.value?.view;
     const name = store.open.value?.name;
     if (name === undefined) return;
     asking = true;
     try {
-      const { reply, revision } = await client.request(op, { name });
+      const { reply, revision } = await client.request(op, { name, ...viewed(view) });
       const open = store.open.value;
-      if (open?.name === name) store.open.value = { ...open, summary: reply.summary };
+      if (open?.name === name && open.view === view) store.open.value = { ...open, summary: reply.summary };
       meet(revision);
     } catch {
       // Statistics stay as they are; whatever the user does next reports the reason.

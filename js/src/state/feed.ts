@@ -1,0 +1,177 @@
+/**
+ * What the kernel says, into the store: state, revision, what changed, and what went wrong. The actions ask; this keeps the page
+ * true whoever changed the model.
+ */
+import { batch } from "@preact/signals";
+import { type Answer, type Client, Gone, Refused } from "../kernel/client";
+import type { Bounds, Entry, LabState } from "../kernel/protocol";
+import { assertNever } from "./assert-never";
+import type { Alert, Store } from "./store";
+import { createSummaries, type Summaries } from "./summaries";
+
+export type Changed = [string, Bounds][] | "everything";
+export type Listener = (changed: Changed, revision: number) => void;
+
+export interface Feed {
+  summaries: Summaries;
+  listeners: Set<Listener>;
+  /** Every reply carries the revision. One that is news means that a push was lost: nothing drawn can be trusted. */
+  meet(revision: number): void;
+  tell(changed: Changed, revision: number): void;
+  takeHello(answer: Answer<"hello" | "refresh">): void;
+  takeState(state: LabState, changed: Changed | null, revision: number): void;
+  /** Runs one request with its words of waiting; turns what goes wrong into the alert. Null when it did. */
+  ask<T>(words: string, task: () => Promise<T>, retry?: Omit<Alert, "message">): Promise<T | null>;
+  /** The kernel answers an edit before it checks, so that the picture does not wait for a backward pass. */
+  checkSoon(state: LabState): void;
+  check(): Promise<void>;
+}
+
+export function createFeed(store: Store, client: Client): Feed {
+  const listeners = new Set<Listener>();
+  const summaries = createSummaries(store, client, meet);
+  let checking = false;
+  let checkAgain = false;
+  let repaint: ReturnType<typeof setTimeout> | undefined;
+  let catchUp: ReturnType<typeof setTimeout> | undefined;
+
+  function tell(changed: Changed, revision: number): void {
+    for (const each of listeners) each(changed, revision);
+    const open = store.open.value?.name;
+    if (open && (changed === "everything" || changed.some(([name]) => name === open))) summaries.refresh();
+  }
+
+  function meet(revision: number): void {
+    if (revision <= store.revision.value) return;
+    store.revision.value = revision;
+    tellEverythingSoon();
+    catchUpSoon();
+  }
+
+  /**
+   * In a training loop every reply is news, and redrawing everything asks for more replies: the pause keeps that from feeding
+   * itself at the kernel's full speed.
+   */
+  function tellEverythingSoon(): void {
+    if (repaint !== undefined) return;
+    repaint = setTimeout(() => {
+      repaint = undefined;
+      tell("everything", store.revision.value);
+    }, 200);
+  }
+
+  /** History and gradients of somebody else's change. The pause bounds what a training loop's pushes can cost. */
+  function catchUpSoon(): void {
+    if (catchUp !== undefined) return;
+    catchUp = setTimeout(async () => {
+      const begun = Date.now();
+      try {
+        takeHello(await client.request("hello", {}));
+      } catch {
+        // The next push or reply asks again.
+      }
+      // At most a fifth of the time goes into catching up.
+      catchUp = setTimeout(
+        () => {
+          catchUp = undefined;
+        },
+        Math.max(600, 4 * (Date.now() - begun)),
+      );
+    }, 400);
+  }
+
+  function takeHello({ reply, revision }: Answer<"hello" | "refresh">): void {
+    const fresh = revision > store.revision.value;
+    const old = store.hello.value;
+    // The same columns keep their identity: a tree of thousands of rows is not built again for every push.
+    const tensors = old && same(old.tensors, reply.tensors) ? old.tensors : reply.tensors;
+    const modules = old && same(old.modules, reply.modules) ? old.modules : reply.modules;
+    batch(() => {
+      store.hello.value = { model: reply.model, tensors, modules, state: reply.state };
+      store.lab.value = reply.state;
+      store.revision.value = revision;
+    });
+    if (fresh && old) tellEverythingSoon();
+  }
+
+  async function ask<T>(words: string, task: () => Promise<T>, retry: Omit<Alert, "message"> = {}): Promise<T | null> {
+    store.working.value = words;
+    const before = store.alert.value;
+    try {
+      const result = await task();
+      // An alert that came meanwhile is about something else.
+      if (store.alert.value === before) store.alert.value = null;
+      return result;
+    } catch (error) {
+      if (!(error instanceof Refused || error instanceof Gone)) throw error;
+      const conflict = error instanceof Refused && error.kind === "UndoConflict";
+      store.alert.value = { message: error.message, ...(conflict ? retry : {}) };
+      return null;
+    } finally {
+      if (store.working.value === words) store.working.value = "";
+    }
+  }
+
+  function takeState(state: LabState, changed: Changed | null, revision: number): void {
+    const expected = store.revision.value + 1;
+    batch(() => {
+      store.lab.value = state;
+      store.revision.value = Math.max(revision, store.revision.value);
+    });
+    checkSoon(state);
+    // More than one step ahead: somebody else was in between, and their push has not come.
+    if (revision > expected) tell("everything", revision);
+    else if (changed) tell(changed, revision);
+  }
+
+  function checkSoon(state: LabState): void {
+    if (!state.auto_check || state.gradients?.revision === store.revision.value) return;
+    if (checking) checkAgain = true;
+    else void check();
+  }
+
+  async function check(): Promise<void> {
+    checking = true;
+    const answer = await ask("checking gradients", () => client.request("check", {}));
+    checking = false;
+    const again = checkAgain;
+    checkAgain = false;
+    if (!answer) return;
+    store.lab.value = answer.reply.state;
+    meet(answer.revision);
+    if (again) checkSoon(answer.reply.state);
+  }
+
+  client.listen({
+    state(state) {
+      store.kernel.value = state;
+    },
+    push(push) {
+      switch (push.push) {
+        case "changed": {
+          if (push.revision < store.revision.value) return;
+          const news = push.revision > store.revision.value;
+          batch(() => {
+            store.lab.value = push.state;
+            store.revision.value = push.revision;
+          });
+          if (news) tell(push.changed, push.revision);
+          return;
+        }
+        case "status":
+          store.queued.value = push.queued;
+          return;
+        default:
+          assertNever(push);
+      }
+    },
+  });
+  return { summaries, listeners, meet, tell, takeHello, takeState, ask, checkSoon, check };
+}
+
+/** What an entry changed, as `tell` wants it. */
+export const changedBy = (entry: Entry | null): Changed | null => entry?.changed ?? null;
+
+function same(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
