@@ -381,7 +381,7 @@ def test_at_most_one_gradient_is_alive():
 
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(6)])
     alive, most = [], []
-    measured = gradients._Gradient
+    measured = gradients.Gradient
 
     class Counting(measured):
         __slots__ = ()
@@ -391,13 +391,27 @@ def test_at_most_one_gradient_is_alive():
             most.append(sum(ref() is not None for ref in alive))
             super().__init__(gradient, axis, order)
 
-    gradients._Gradient = Counting
+    gradients.Gradient = Counting
     try:
         check(model, (torch.randn(4, 8), torch.randn(4, 8)), F.mse_loss)
     finally:
-        gradients._Gradient = measured
+        gradients.Gradient = measured
     assert len(most) == 6
     assert max(most) == 1
+
+
+def test_frozen_is_what_the_parameter_says_now():
+    """G2: the flag may be set after the tree was read, either way."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    model[2].bias.requires_grad_(False)
+    tree, probe = ParameterTree(model), Probe(model, (torch.randn(X), torch.tensor([0, 1, 2] * 2 + [0])), loss)
+    model[0].requires_grad_(False)
+    model[2].bias.requires_grad_(True)
+    report = check_gradients(tree, probe)
+    assert {row.name: row.status for row in report.rows} == {
+        "0.weight": "frozen", "0.bias": "frozen", "2.weight": "flowing", "2.bias": "flowing"
+    }  # fmt: skip
+    assert report.causes == ()
 
 
 def test_changes_between_two_reports():

@@ -17,43 +17,16 @@ from torch import Tensor, nn
 
 from weightlab.check.causes import find_causes
 from weightlab.check.evidence import Evidence
-from weightlab.check.measures import LOOKUPS, Op, largest
+from weightlab.check.measures import LOOKUPS
 from weightlab.check.probe import GIVE, Attempt, Probe
 from weightlab.check.recording import Recording
 from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
 from weightlab.check.sandbox import Sandbox, same_surroundings
+from weightlab.check.sizes import Gradient, exploding, unit_axis, weak
 from weightlab.errors import ProbeFailed
 from weightlab.model.tree import ParameterTree, TensorInfo
 
 __all__ = ["Change", "Changes", "GradientReport", "GradientRow", "Status", "check_gradients"]
-
-# A gradient is weak when its root mean square is below this share of the largest one that arrived before it, that is
-# nearer to the loss: the machine epsilon of float32. With the learning rate at which that parameter moves by its own
-# size, this one moves by less than a rounding step. Depth alone explains such a ratio only by a product of many small
-# factors (Hochreiter et al. 2001, "Gradient flow in recurrent nets", section 2).
-WEAK = 2.0**-23
-# A sum of n terms with a relative error of eps each: below this multiple of eps times the sum of their absolute
-# values, a bias gradient is rounding noise (Higham 2002, "Accuracy and Stability", section 4.2; 32 leaves room for n).
-CANCELLED = 32.0
-
-
-class _Gradient:
-    """What is kept of one parameter's gradient: a vector with one number per output unit."""
-
-    __slots__ = ("axis", "largest", "norm", "order")
-
-    def __init__(self, gradient: Tensor, axis: int, order: int) -> None:
-        values = gradient.detach()
-        self.order, self.axis = order, axis
-        if values.layout is not torch.strided:
-            values = values.coalesce()
-            rows = torch.zeros(gradient.shape[0], dtype=values.values().dtype, device=values.device)
-            inner = values.values()
-            rows[values.indices()[0]] = largest(inner, 0) if inner.ndim > 1 else inner.abs()
-            self.largest, self.norm = rows, _norm(inner)
-        else:
-            self.largest = largest(values, axis) if values.ndim else values.abs().reshape(1)
-            self.norm = _norm(values)
 
 
 def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
@@ -84,15 +57,17 @@ def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recordi
         gradients = _backward(loss, tree, sandbox)
     value = float(loss.detach())
     del loss
-    weak, cancelled = _weak(tree, gradients, recording.ops)
+    faint, cancelled = weak(tree, gradients, recording.ops)
     rows = tuple(
-        _row(info, gradients.get(info.name), info.name in weak, _padding(info.name, recording))
+        _row(
+            info, _trained(info, sandbox), gradients.get(info.name), info.name in faint, _padding(info.name, recording)
+        )
         for info in tree
         if info.kind == "parameter"
     )
     zero = {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()}
     status: dict[str, str] = {row.name: row.status for row in rows}
-    grown = _exploding(tree, gradients)
+    grown = exploding(tree, gradients)
     evidence = Evidence(
         tree, status, recording.ops, recording.users(), recording.ran, zero, cancelled, grown, recording.scales
     )
@@ -137,11 +112,11 @@ def _scalar(loss: Any) -> Tensor:
     return loss.reshape(())
 
 
-def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, _Gradient]:
+def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, Gradient]:
     """Differentiate, and measure each gradient as it becomes complete."""
     if not loss.requires_grad:
         return {}
-    found: dict[str, _Gradient] = {}
+    found: dict[str, Gradient] = {}
     leaves, reentrant = _graph(loss)
     reached = {id(leaf) for leaf in leaves}
     # A closure, or a list two levels deep, may have brought a real parameter into the graph: then it is measured there.
@@ -155,7 +130,7 @@ def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, 
 
         def hook(leaf: Tensor) -> None:
             if leaf.grad is not None:
-                _add(found, name, _Gradient(leaf.grad, axis, len(found)))
+                _add(found, name, Gradient(leaf.grad, axis, len(found)))
                 leaf.grad = None
 
         return hook
@@ -212,70 +187,13 @@ def _grads_aside(leaves: list[Tensor]) -> Iterator[None]:
             leaf.grad = grad
 
 
-def _add(found: dict[str, _Gradient], name: str, new: _Gradient) -> None:
+def _add(found: dict[str, Gradient], name: str, new: Gradient) -> None:
     old = found.get(name)
     if old is not None:  # by its alias and by a closure: the parts add up to at most this
         new.largest = torch.maximum(old.largest, new.largest)
         new.norm = math.hypot(old.norm, new.norm)
         new.order = old.order
     found[name] = new
-
-
-def unit_axis(tree: ParameterTree, name: str) -> int:
-    """The axis of output units: 0, but 1 for the weight [in, out / groups, *kernel] of an ungrouped ConvTranspose."""
-    path, _, local = name.rpartition(".")
-    module = tree.module(path)
-    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1
-    return 1 if transposed and local.startswith("weight") and len(tree[name].shape) > 1 else 0
-
-
-def _norm(values: Tensor) -> float:
-    """Euclidean norm; in float32 for half types, and in float64 only where float32 over- or underflows."""
-    if values.numel() == 0:
-        return 0.0
-    wide = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else None
-    norm = float(torch.linalg.vector_norm(values, dtype=wide))
-    if (norm == 0.0 or math.isinf(norm)) and values.device.type != "mps":
-        double = torch.complex128 if values.is_complex() else torch.float64
-        norm = float(torch.linalg.vector_norm(values.to(double)))
-    return norm
-
-
-def _weak(tree: ParameterTree, gradients: dict[str, _Gradient], ops: list[Op]) -> tuple[set[str], set[str]]:
-    """Names whose gradient is far below those nearer to the loss, and names whose gradient cancels by construction."""
-    weak: set[str] = set()
-    reference = 0.0
-    for name, gradient in sorted(gradients.items(), key=lambda item: item[1].order):
-        size = gradient.norm / math.sqrt(max(1, tree[name].numel))
-        if math.isfinite(size):
-            if 0.0 < size < WEAK * reference:
-                weak.add(name)
-            reference = max(reference, size)
-    cancelled: set[str] = set()
-    for name in {op.bias for op in ops if op.bias in gradients}:
-        held = [op for op in ops if op.bias == name]
-        total, terms, epsilon = (
-            sum(op.absolute for op in held),
-            sum(op.terms for op in held),
-            max(op.epsilon for op in held),
-        )
-        # Terms of random sign leave about 1 / sqrt(terms) of their absolute sum: far above what counts as cancelled.
-        limit = min(CANCELLED * epsilon, 0.01 / math.sqrt(max(1, terms))) * total
-        only = all(op.bias == name for op in ops if name in op.parameters)
-        if only and terms > 1 and gradients[name].norm <= limit and total > 0:
-            cancelled.add(name)
-    return weak | cancelled, cancelled
-
-
-def _exploding(tree: ParameterTree, gradients: dict[str, _Gradient]) -> dict[str, float]:
-    """Names whose gradient is above that of the last layer by more than the reciprocal of WEAK, and how many times."""
-    inward = sorted(gradients.items(), key=lambda item: item[1].order)
-    sizes = {name: gradient.norm / math.sqrt(max(1, tree[name].numel)) for name, gradient in inward}
-    last = [size for size in list(sizes.values())[:2] if math.isfinite(size)]
-    reference = max(last, default=0.0)
-    if reference == 0.0:
-        return {}
-    return {name: size / reference for name, size in sizes.items() if math.isfinite(size) and size > reference / WEAK}
 
 
 def _padding(name: str, recording: Recording) -> Tensor | None:
@@ -289,12 +207,18 @@ def _padding(name: str, recording: Recording) -> Tensor | None:
     return used
 
 
-def _row(info: TensorInfo, gradient: _Gradient | None, weak: bool, used: Tensor | None) -> GradientRow:
+def _trained(info: TensorInfo, sandbox: Sandbox) -> bool:
+    """Whether a gradient is wanted now: the flag may have been set since the tree was read."""
+    held = sandbox.real.get(info.name)
+    return info.requires_grad if held is None else any(parameter.requires_grad for parameter in held)
+
+
+def _row(info: TensorInfo, trained: bool, gradient: Gradient | None, weak: bool, used: Tensor | None) -> GradientRow:
     units = info.shape[gradient.axis if gradient else 0] if info.shape else 1
     status: Status
     norm: float | None = None
     zero_units = 0
-    if not info.requires_grad:
+    if not trained:
         status = "frozen"
     elif gradient is None:
         status = "unreached"

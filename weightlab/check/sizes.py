@@ -1,0 +1,96 @@
+"""What is kept of each parameter's gradient, and which of them are too small or too large against the others."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from weightlab.check.measures import Op, largest
+from weightlab.model.tree import ParameterTree
+
+# A gradient is weak when its root mean square is below this share of the largest one that arrived before it, that is
+# nearer to the loss: the machine epsilon of float32. With the learning rate at which that parameter moves by its own
+# size, this one moves by less than a rounding step. Depth alone explains such a ratio only by a product of many small
+# factors (Hochreiter et al. 2001, "Gradient flow in recurrent nets", section 2).
+WEAK = 2.0**-23
+# A sum of n terms with a relative error of eps each: below this multiple of eps times the sum of their absolute
+# values, a bias gradient is rounding noise (Higham 2002, "Accuracy and Stability", section 4.2; 32 leaves room for n).
+CANCELLED = 32.0
+
+
+class Gradient:
+    """What is kept of one parameter's gradient: a vector with one number per output unit."""
+
+    __slots__ = ("axis", "largest", "norm", "order")
+
+    def __init__(self, gradient: Tensor, axis: int, order: int) -> None:
+        values = gradient.detach()
+        self.order, self.axis = order, axis
+        if values.layout is not torch.strided:
+            values = values.coalesce()
+            rows = torch.zeros(gradient.shape[0], dtype=values.values().dtype, device=values.device)
+            inner = values.values()
+            rows[values.indices()[0]] = largest(inner, 0) if inner.ndim > 1 else inner.abs()
+            self.largest, self.norm = rows, _norm(inner)
+        else:
+            self.largest = largest(values, axis) if values.ndim else values.abs().reshape(1)
+            self.norm = _norm(values)
+
+
+def unit_axis(tree: ParameterTree, name: str) -> int:
+    """The axis of output units: 0, but 1 for the weight [in, out / groups, *kernel] of an ungrouped ConvTranspose."""
+    path, _, local = name.rpartition(".")
+    module = tree.module(path)
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1
+    return 1 if transposed and local.startswith("weight") and len(tree[name].shape) > 1 else 0
+
+
+def _norm(values: Tensor) -> float:
+    """Euclidean norm; in float32 for half types, and in float64 only where float32 over- or underflows."""
+    if values.numel() == 0:
+        return 0.0
+    wide = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else None
+    norm = float(torch.linalg.vector_norm(values, dtype=wide))
+    if (norm == 0.0 or math.isinf(norm)) and values.device.type != "mps":
+        double = torch.complex128 if values.is_complex() else torch.float64
+        norm = float(torch.linalg.vector_norm(values.to(double)))
+    return norm
+
+
+def weak(tree: ParameterTree, gradients: dict[str, Gradient], ops: list[Op]) -> tuple[set[str], set[str]]:
+    """Names whose gradient is far below those nearer to the loss, and names whose gradient cancels by construction."""
+    weak: set[str] = set()
+    reference = 0.0
+    for name, gradient in sorted(gradients.items(), key=lambda item: item[1].order):
+        size = gradient.norm / math.sqrt(max(1, tree[name].numel))
+        if math.isfinite(size):
+            if 0.0 < size < WEAK * reference:
+                weak.add(name)
+            reference = max(reference, size)
+    cancelled: set[str] = set()
+    for name in {op.bias for op in ops if op.bias in gradients}:
+        held = [op for op in ops if op.bias == name]
+        total, terms, epsilon = (
+            sum(op.absolute for op in held),
+            sum(op.terms for op in held),
+            max(op.epsilon for op in held),
+        )
+        # Terms of random sign leave about 1 / sqrt(terms) of their absolute sum: far above what counts as cancelled.
+        limit = min(CANCELLED * epsilon, 0.01 / math.sqrt(max(1, terms))) * total
+        only = all(op.bias == name for op in ops if name in op.parameters)
+        if only and terms > 1 and gradients[name].norm <= limit and total > 0:
+            cancelled.add(name)
+    return weak | cancelled, cancelled
+
+
+def exploding(tree: ParameterTree, gradients: dict[str, Gradient]) -> dict[str, float]:
+    """Names whose gradient is above that of the last layer by more than the reciprocal of WEAK, and how many times."""
+    inward = sorted(gradients.items(), key=lambda item: item[1].order)
+    sizes = {name: gradient.norm / math.sqrt(max(1, tree[name].numel)) for name, gradient in inward}
+    last = [size for size in list(sizes.values())[:2] if math.isfinite(size)]
+    reference = max(last, default=0.0)
+    if reference == 0.0:
+        return {}
+    return {name: size / reference for name, size in sizes.items() if math.isfinite(size) and size > reference / WEAK}
