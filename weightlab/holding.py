@@ -54,7 +54,7 @@ class Holding(Part):
     ) -> None:
         patch = ActionPatch(text, lambda: undo(constraint), lambda: redo(constraint))
         changed = ((constraint.name, constraint.region),)
-        self.journal.include(Step(None, text, "", [patch], (constraint.name,), changed))
+        self.journal.include(Step(None, text, str, [patch], (constraint.name,), changed))
 
     def _rehold(self, constraint: Constraint) -> None:
         self.holds.add(constraint)

@@ -20,7 +20,7 @@ from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
 from weightlab.edit.entry import CellPatch, Entry
 from weightlab.edit.journal import Companion, Journal
-from weightlab.edit.operations import Edit
+from weightlab.edit.operations import Edit, edit_is_sound
 from weightlab.edit.snapshots import Snapshots
 from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
 from weightlab.files import checkpoint
@@ -91,7 +91,7 @@ class Lab(Archive, Holding):
         self.snapshots = Snapshots(self.tree)
         self.holds = Constraints(self.tree)
         self._hold_hook: Any = None
-        self.journal.before_write = self.snapshots.before_write
+        self.journal.before_write = self._before_write
         self.journal.advise = self._advice
         if optimizer is not None:
             self._watch_optimizer(optimizer)
@@ -101,9 +101,18 @@ class Lab(Archive, Holding):
         self.revision = 0
         self.checked_revision = -1
         self.page: object = None  # the widget, once the Lab was shown; kept here so that there is one
+        self.foreign: Changed = []  # what other code was found to have changed at the last change
         self._pyramids: dict[str, Pyramid] = {}
+        self._versions: dict[str, object] = {}
         self._callbacks: list[Callable[[Changed], None]] = []
         self._stroke_depth = 0
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tree
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of all tensors, in the model's order."""
+        return (info.name for info in self.tree)
 
     def __getitem__(self, name: str) -> WeightRef:
         """A handle on the tensor of this dotted name.
@@ -143,6 +152,12 @@ class Lab(Archive, Holding):
             if entry is not None and not inside:
                 self._changed(entry, check)
             return entry
+        if not isinstance(edits, list | tuple) or not isinstance(text, str):
+            raise EditRefused(
+                f"apply: expected an Edit or a list of Edits, got {type(edits).__name__}. See weightlab.Edit."
+            )
+        for edit in edits:
+            edit_is_sound(edit)
         with self.stroke(text or f"{len(edits)} edits", check=check) as made:
             for edit in edits:
                 self.journal.apply(edit, moments)
@@ -172,6 +187,7 @@ class Lab(Archive, Holding):
             UndoConflict: other code changed those cells since. `force=True` restores the old bytes all the same.
         """
         with self.lock:
+            self._find_foreign()
             entry = self.journal.undo(force)
         if entry is not None:
             self._changed(entry, check)
@@ -184,6 +200,7 @@ class Lab(Archive, Holding):
             UndoConflict: as `undo`.
         """
         with self.lock:
+            self._find_foreign()
             entry = self.journal.redo(force)
         if entry is not None:
             self._changed(entry, check)
@@ -208,6 +225,8 @@ class Lab(Archive, Holding):
 
         After a check alone `changed` is empty. It runs on the thread that made the change, after the lock was released.
         """
+        if not callable(callback):
+            raise EditRefused(f"on_change: expected a function, got {type(callback).__name__}.")
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
 
@@ -266,7 +285,11 @@ class Lab(Archive, Holding):
                     shown = self.view(info.name, view)
                     self._pyramids[key] = Pyramid(lambda: shown, layout_of(info))
                 return self._pyramids[key]
+            version = self._version(info.name)
             found = self._pyramids.pop(info.name, None)
+            if self._versions.get(info.name) != version:
+                found = None
+            self._versions[info.name] = version
             if found is None or found.layout.shape != info.shape:
                 found = Pyramid(lambda: self.tree.tensor(info.name).detach(), layout_of(info))
             self._pyramids[info.name] = found  # last used last
@@ -341,11 +364,11 @@ class Lab(Archive, Holding):
 
     def _advice(self, edit: Edit) -> list[str]:
         notes = linked.advice(self.tree, edit)
-        if any(type(module).__name__ == "OptimizedModule" for module in (self.model, *self.tree.modules.values())):
-            config = sys.modules.get("torch._inductor.config")
-            if getattr(config, "freezing", False):
+        if getattr(sys.modules.get("torch._inductor.config"), "freezing", False):
+            compiled = (type(module).__name__ == "OptimizedModule" for module in (self.model, *self.model.modules()))
+            if any(compiled):
                 notes.append(
-                    "the compiled model was made with freezing and holds a frozen copy of its weights: compile it anew"
+                    "the model was compiled with freezing and holds a frozen copy of its weights: compile it anew"
                 )
         return notes
 
@@ -355,11 +378,13 @@ class Lab(Archive, Holding):
             torch.clear_autocast_cache()  # an autocast block that is open would go on with the old weight (rule J13)
             names: set[str] = set()
             for name, region in entry.changed:
-                info = self.tree[name]
-                names.add(info.name)
-                pyramid = self._pyramids.get(info.name)
+                if name not in self.tree:
+                    continue  # the model has lost it since, and undo has said so where that matters
+                names.add(name)
+                pyramid = self._pyramids.get(name)
                 if pyramid is not None:
                     pyramid.invalidate(region.bounds)
+                    self._versions[name] = self._version(name)
             for key in [key for key in self._pyramids if "\0" in key]:
                 del self._pyramids[key]  # other views are made anew: what they show may depend on any change
             self.holds.captured(names)
@@ -371,11 +396,35 @@ class Lab(Archive, Holding):
                     self._check()
                 except ProbeFailed:
                     pass  # kept in report_error, which the page shows; the edit itself has succeeded
-        self._tell(list(entry.changed))
+            changed = [*entry.changed, *self.foreign]
+        self._tell(changed)
+        self.journal.warn_if_spilled()
+
+    def _before_write(self, name: str) -> None:
+        self.snapshots.before_write(name)
+        self._find_foreign()
+
+    def _find_foreign(self) -> None:
+        """Drop pictures of tensors that other code has changed since they were made."""
+        self.foreign = []
+        for name in [name for name in self._pyramids if "\0" not in name]:
+            if name not in self.tree or self._versions.get(name) != self._version(name):
+                del self._pyramids[name]
+                if name in self.tree:
+                    self.foreign.append((name, Region.whole(self.tree[name].shape)))
+
+    def _version(self, name: str) -> object:
+        """Changes with every write that autograd's counter sees, and with every exchange of the tensor."""
+        tensor = self.tree.tensor(name)
+        return id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
     def _tell(self, changed: Changed) -> None:
+        """Call the listeners. What one of them raises is theirs: the change has happened, and the others must hear of it."""
         for callback in tuple(self._callbacks):
-            callback(changed)
+            try:
+                callback(changed)
+            except Exception as error:
+                warnings.warn(f"on_change: a callback raised {type(error).__name__}: {error}", stacklevel=3)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.widget()._repr_mimebundle_(**options)

@@ -6,7 +6,7 @@ detached copies: nothing that is done to them reaches the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -34,8 +34,7 @@ class WeightRef:
     """Names cells of one tensor of a Lab's model. Made by `lab["conv1.weight"]`, narrowed by indexing.
 
     Attributes:
-        info: name, shape, dtype, device and ties of the whole tensor.
-        region: which of its cells.
+        region: which cells of the tensor.
 
     Example:
         >>> w = lab["conv1.weight"]          # doctest: +SKIP
@@ -45,12 +44,17 @@ class WeightRef:
         >>> w[3] = torch.ones(3, 5, 5)       # broadcast and cast as torch's copy_
     """
 
-    __slots__ = ("_lab", "info", "region")
+    __slots__ = ("_lab", "_name", "region")
 
     def __init__(self, lab: Lab, info: TensorInfo, region: Region) -> None:
         self._lab = lab
-        self.info = info
+        self._name = info.name
         self.region = region
+
+    @property
+    def info(self) -> TensorInfo:
+        """Name, shape, dtype, device and ties of the whole tensor, as they are now."""
+        return self._lab.tree[self._name]
 
     def __getitem__(self, index: Any) -> WeightRef:
         """The part that `tensor[index]` would be.
@@ -68,7 +72,7 @@ class WeightRef:
     def value(self) -> Tensor:
         """A detached copy of the cells, on their device, shaped as `tensor[index]`."""
         with self._lab.lock:
-            return storage.read(self._lab.tree.tensor(self.info.name), self.region)
+            return storage.read(self._tensor(), self.region)
 
     @property
     def grad(self) -> Tensor | None:
@@ -89,6 +93,8 @@ class WeightRef:
 
     def histogram(self, bins: int = BINS) -> Histogram:
         """Counts of the finite cells in `bins` equal bins between their extremes."""
+        if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= 65536:
+            raise EditRefused(f"{self.info.title}: bins must be a whole number from 1 to 65536, got {bins!r}.")
         with self._lab.lock:
             return summarize(self._cells(), bins=bins).histogram
 
@@ -104,6 +110,7 @@ class WeightRef:
         from weightlab.see.figures import plot_tensor
 
         with self._lab.lock:
+            self._tensor()
             tensor = self._lab.view(self.info.name, view)
             return plot_tensor(tensor, self.info, self.region, view)
 
@@ -224,9 +231,18 @@ class WeightRef:
         """
         if not callable(function):
             raise EditRefused(f"{self.info.title}: apply_ takes a function of a tensor, got {type(function).__name__}.")
-        cells = self.value
+        before = self.value
+        cells = before.clone()
         made = function(cells)
-        return self._apply("copy_", values=cells if made is None else made, moments=moments)
+        made = cells if made is None else made
+        if isinstance(made, Tensor) and made.shape == before.shape and before.is_floating_point():
+            lost = int((before.isfinite() & ~made.isfinite()).sum())
+            if lost:
+                raise EditRefused(
+                    f"{self.info.title}: the function of apply_ made {lost} finite cells nan or inf. "
+                    f"Use fill_(float('nan')) if that is what you want."
+                )
+        return self._apply("copy_", values=made, moments=moments)
 
     def requires_grad_(self, flag: bool = True) -> WeightRef:
         """Freeze (False) or train (True) the whole parameter, as one undo entry."""
@@ -277,8 +293,31 @@ class WeightRef:
         source = None if like is None else (like.info.name, like.region)
         return self._lab.hold(Constraint(self.info.name, self.region, kind, min, max, source, rule))
 
+    def __len__(self) -> int:
+        """Length of the first axis, as of a tensor."""
+        if not self.region.view_shape:
+            raise EditRefused(f"{self.info.title}: a single cell has no length. Read .value.")
+        return self.region.view_shape[0]
+
+    def __iter__(self) -> Iterator[WeightRef]:
+        """Handles along the first axis: `for filter in lab["conv1.weight"]`."""
+        return (self[index] for index in range(len(self)))
+
+    def _tensor(self) -> Tensor:
+        """The live tensor, if it has values to read."""
+        tensor = self._lab.tree.tensor(self._name)
+        reason = storage.why_not_readable(tensor)
+        if reason:
+            raise EditRefused(f"{self.info.title}: {reason}")
+        if tuple(tensor.shape) != self.region.shape:
+            shape = list(self.region.shape)
+            raise EditRefused(
+                f"{self.info.title}: this handle was made for shape {shape}. Take lab[{self._name!r}] anew."
+            )
+        return tensor
+
     def _cells(self) -> Tensor:
-        tensor = self._lab.tree.tensor(self.info.name)
+        tensor = self._tensor()
         return tensor.detach()[self.region.slices] if self.region.is_box else storage.read(tensor, self.region)
 
     def _apply(self, op: str, moments: Moments = None, **arguments: Any) -> WeightRef:

@@ -103,6 +103,8 @@ def number(args: Args, key: str, target: Target) -> Any:
         EditRefused: it is missing, no number, or complex for a real tensor.
     """
     value = args.get(key)
+    if isinstance(value, Tensor) and (value.is_meta or value.layout is not torch.strided):
+        raise refuse(target, f"{key} must be one number, got a tensor without values on {value.device}")
     if (isinstance(value, Tensor) and value.numel() == 1) or (
         type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
     ):
@@ -160,7 +162,7 @@ def fitting(value: Any, target: Target) -> Any:
                 raise refuse(
                     target, f"{target.dtype_name} holds at most ±{limit:.4g}, got {got}. Give a smaller number"
                 )
-        return value
+        return float(value) if isinstance(value, int) and abs(value) > 2**53 else value
     if isinstance(value, float):
         if not value.is_integer():
             raise refuse(target, f"{target.dtype_name} holds whole numbers only, got {value!r}. Round it first")
@@ -172,6 +174,9 @@ def fitting(value: Any, target: Target) -> Any:
 
 
 def _rounds_finite(part: float, dtype: torch.dtype) -> bool:
+    if dtype.itemsize == 1:  # float8 saturates: only what rounds to the largest number itself fits
+        info = torch.finfo(dtype)
+        return abs(part) <= info.max * (1 + info.eps / 4)
     try:
         return math.isinf(float(part)) or bool(
             torch.tensor(float(part), dtype=torch.float64).to(dtype).double().isfinite()
@@ -194,7 +199,7 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     elif isinstance(value, list | tuple | bool | int | float | complex) or hasattr(value, "__array__"):
         try:
             exact = torch.float64 if target.dtype.is_floating_point else None
-            made = torch.as_tensor(value, dtype=exact) if not hasattr(value, "__array__") else torch.as_tensor(value)
+            made = torch.as_tensor(value, dtype=None if hasattr(value, "__array__") else exact, device="cpu")
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise refuse(target, f"{key} is no tensor: {error}") from error
     else:
@@ -229,13 +234,17 @@ def fitting_tensor(values: Tensor, target: Target) -> Tensor:
     """The values, if cells of this dtype can hold them (rule J11)."""
     if not values.numel() or values.dtype == target.dtype:
         return values
+    values = _widened(values)
     if target.is_float:
         if (
             values.is_floating_point() and values.dtype.itemsize > target.dtype.itemsize
         ) or not values.is_floating_point():
-            lost = _finite(values) & ~_finite(values.to(target.dtype))
+            if target.dtype.itemsize == 1:
+                lost = _finite(values) & (values.abs().double() > torch.finfo(target.dtype).max)
+            else:
+                lost = _finite(values) & ~_finite(values.to(target.dtype))
             if bool(lost.any()):
-                worst = values[lost].double().abs().max().item()
+                worst = values[lost].abs().double().max().item()
                 raise refuse(
                     target, f"{target.dtype_name} holds at most ±{torch.finfo(target.dtype).max:.4g}, got ±{worst:g}"
                 )
@@ -249,6 +258,13 @@ def fitting_tensor(values: Tensor, target: Target) -> Tensor:
     if low < info[0] or high > info[1]:
         raise refuse(target, f"{target.dtype_name} holds {info[0]} to {info[1]}, got {low} to {high}")
     return values
+
+
+def _widened(values: Tensor) -> Tensor:
+    """Torch lacks comparison kernels for float8 and the wider unsigned integers."""
+    if values.is_floating_point() and values.dtype.itemsize == 1:
+        return values.float()
+    return values.to(torch.int64) if values.dtype in (torch.uint16, torch.uint32, torch.uint64) else values
 
 
 def _finite(values: Tensor) -> Tensor:

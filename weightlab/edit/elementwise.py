@@ -11,6 +11,7 @@ from torch import Tensor
 
 from weightlab.edit import arguments
 from weightlab.edit.arguments import Args, Change, Operation, Target, literal, number, only, refuse, show
+from weightlab.errors import EditRefused
 
 
 def _do(action: Callable[[Tensor], Any]) -> Change:
@@ -96,6 +97,8 @@ def _unary(name: str, verb: str) -> Operation:
 
     # torch's round_ has no kernel for integers, which are whole already.
     def run(cells: Tensor) -> None:
+        if name in ("neg_", "abs_") and cells.dtype is torch.int64 and cells.numel() and int(cells.min()) == -(2**63):
+            raise EditRefused(f"{name} of -2**63 does not fit into 64 bits. Change that cell first.")
         if name != "round_" or cells.is_floating_point():
             getattr(cells, name)()
 
@@ -111,10 +114,14 @@ def _arithmetic(name: str, verb: str) -> Operation:
         only(args, ("value",), target)
         _no_bool(name, target)
         value = arguments.number_or_tensor(args, "value", target)
-        if name == "div_" and bool((torch.as_tensor(value) == 0).any()):
+        if name == "div_" and bool(
+            (torch.as_tensor(value, device="cpu" if not isinstance(value, Tensor) else None) == 0).any()
+        ):
             raise refuse(target, "division by 0 gives cells that are not finite. Give a divisor other than 0")
         if not target.is_float and not _is_whole(value):
             raise refuse(target, f"{target.dtype_name} holds whole numbers only, got fractions. Give whole numbers")
+        if not target.is_float and _too_large(value):
+            raise refuse(target, "the argument does not fit into 64 bits. Give smaller numbers")
         return {"value": value if target.is_float else _as_whole(value)}
 
     def change(args: Args, target: Target) -> Change:
@@ -149,13 +156,24 @@ def _is_whole(value: Any) -> bool:
     return not isinstance(value, float) or value.is_integer()
 
 
+def _too_large(value: Any) -> bool:
+    """Beyond what int64 holds, so that a cast would wrap."""
+    if isinstance(value, Tensor):
+        return value.is_floating_point() and bool((value.abs() >= 2.0**63).any())
+    return not -(2**63) <= int(value) < 2**63
+
+
 def _as_whole(value: Any) -> Any:
     return value.to(torch.int64) if isinstance(value, Tensor) else int(value)
 
 
 def _refuse_overflow(cells: Tensor, value: Any, name: str, target: Target) -> None:
     """int64 wraps without a word; Python's ints at the extremes tell beforehand."""
-    if not cells.numel() or name == "div_":
+    if not cells.numel():
+        return
+    if name == "div_":
+        if int(cells.min()) == -(2**63) and bool((torch.as_tensor(value, device="cpu") == -1).any()):
+            raise refuse(target, "-2**63 divided by -1 does not fit into 64 bits. Change that cell first")
         return
     ends = [int(cells.min()), int(cells.max())]
     others = [int(value.min()), int(value.max())] if isinstance(value, Tensor) else [int(value)]

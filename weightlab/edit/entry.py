@@ -7,7 +7,6 @@ journal left them tells whether somebody else has changed them since (rule J8).
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,13 @@ from weightlab.edit.saved import Saved
 from weightlab.errors import UndoConflict
 from weightlab.model import storage
 from weightlab.model.region import Region
+
+Find = Callable[[], "Tensor | None"]
+
+
+def identity(tensor: Tensor | None) -> object:
+    """Tells a tensor from another one in its place."""
+    return None if tensor is None else (id(tensor), tensor.data_ptr())
 
 
 class Patch(ABC):
@@ -43,12 +49,8 @@ class Patch(ABC):
     def to_disk(self) -> None:  # noqa: B027 (most patches hold nothing)
         """Move what is held in memory to the temporary file."""
 
-    def conflict(self, current: Tensor | None) -> str:
-        """Why swapping would lose somebody's work, or cannot be done; empty when all is as the journal left it.
-
-        Args:
-            current: what the model holds under `name` now, where that is a tensor's name.
-        """
+    def conflict(self) -> str:
+        """Why swapping would lose somebody's work, or cannot be done; empty when all is as the journal left it."""
         return ""
 
     @abstractmethod
@@ -59,18 +61,28 @@ class Patch(ABC):
 class CellPatch(Patch):
     """Cells of one tensor.
 
+    The tensor is found anew each time: a weak reference to a parameter would keep `torch.nn.Module` from swapping it.
+
     Args:
+        find: returns the tensor that is meant, as it is now; None where there is none any more.
         saved: the bytes on the other side of the present ones.
         mark: fingerprint of the cells as the journal left them.
         change: computes the new cells from the old ones again, for redo after a forced undo.
     """
 
     def __init__(
-        self, name: str, tensor: Tensor, region: Region, saved: Saved, mark: bytes, change: Callable[[Tensor], None]
+        self,
+        name: str,
+        find: Find,
+        region: Region,
+        saved: Saved,
+        mark: bytes,
+        change: Callable[[Tensor], None],
     ) -> None:
         self.name = name
         self.region = region
-        self._tensor = weakref.ref(tensor)
+        self._find = find
+        self._written = identity(find())
         self._saved = saved
         self._mark = mark
         self._change = change
@@ -91,31 +103,36 @@ class CellPatch(Patch):
         """Write the other side into a copy of the tensor."""
         storage.put(copy, self.region, self._saved.tensor())
 
-    def conflict(self, current: Tensor | None) -> str:
-        tensor = self._tensor()
-        if tensor is None or (current is not None and current is not tensor):
-            return f"{self.name}: the model holds another tensor under this name since the edit"
+    def conflict(self) -> str:
+        tensor = self._find()
+        if tensor is None:
+            return f"{self.name}: the model no longer holds this tensor"
         if tuple(tensor.shape) != self.region.shape or tensor.dtype != self._saved.dtype:
-            was, now = (self.region.shape, self._saved.dtype), (tuple(tensor.shape), tensor.dtype)
+            was, now = (list(self.region.shape), self._saved.dtype), (list(tensor.shape), tensor.dtype)
             return f"{self.name}: its shape or dtype was changed since the edit, from {was} to {now}"
+        if identity(tensor) != self._written:
+            return f"{self.name}: the model holds another tensor under this name since the edit"
         if storage.fingerprint(storage.read(tensor, self.region)) != self._mark:
             where = "" if self.region.is_whole else self.region
             return f"{self.name}{where}: its cells were changed since the edit by other code"
         return ""
 
     def swap(self, forced: bool = False) -> None:
-        tensor = self._tensor()
-        if tensor is None or tuple(tensor.shape) != self.region.shape or tensor.dtype != self._saved.dtype:
+        tensor = self._find()
+        if tensor is None or tuple(tensor.shape) != self.region.shape:
             raise UndoConflict(
-                f"{self.name}: the model no longer holds the tensor that was edited. Make the edit anew."
+                f"{self.name}: the model no longer holds a tensor of shape {list(self.region.shape)} under this name, so "
+                f"that there is no place for the old values. Make the edit anew on what it holds."
             )
-        old = self._saved.tensor()
+        # A model that was cast since takes the old values in its new dtype; that is forced, and exact where they fit.
+        old = self._saved.tensor().to(tensor.dtype)
         new = storage.read(tensor, self.region).cpu()
         if forced:
             new = old.clone()
             with storage.writing(new):
                 self._change(new)
         storage.put(tensor, self.region, old)
+        self._written = identity(tensor)
         self._mark = storage.fingerprint(old)
         self._saved.replace(new)
 
@@ -135,19 +152,19 @@ class ActionPatch(Patch):
 class FlagPatch(Patch):
     """`requires_grad` of one parameter."""
 
-    def __init__(self, name: str, tensor: Tensor, before: bool) -> None:
+    def __init__(self, name: str, find: Find, before: bool) -> None:
         self.name = name
-        self._tensor = weakref.ref(tensor)
+        self._find = find
         self._other = before
 
-    def conflict(self, current: Tensor | None) -> str:
-        tensor = self._tensor()
-        if tensor is None or (current is not None and current is not tensor):
-            return f"{self.name}: the model holds another tensor under this name since the edit"
+    def conflict(self) -> str:
+        tensor = self._find()
+        if tensor is None:
+            return f"{self.name}: the model no longer holds this parameter"
         return f"{self.name}: requires_grad was changed since the edit" if tensor.requires_grad is self._other else ""
 
     def swap(self, forced: bool = False) -> None:
-        tensor = self._tensor()
+        tensor = self._find()
         if tensor is None:
             raise UndoConflict(f"{self.name}: the model no longer holds this parameter. Make the edit anew.")
         flag, self._other = self._other, tensor.requires_grad
@@ -161,7 +178,7 @@ class Entry:
     Attributes:
         id: counts up from 1 over the journal's life.
         edits: what was asked, with complete arguments (seeds too).
-        text: in words; `code`: statements of plain PyTorch that run with `torch` and `model` in scope.
+        text: in words.
         cells: how many changed.
         names: names that changed, with all tied ones.
         requested, stored: the first eight changed cells as asked and as read back, 1-D.
@@ -174,7 +191,6 @@ class Entry:
     id: int
     edits: tuple[Edit, ...]
     text: str
-    code: str
     cells: int
     names: tuple[str, ...]
     requested: Tensor
@@ -184,6 +200,18 @@ class Entry:
     notes: tuple[str, ...]
     changed: tuple[tuple[str, Region], ...]
     patches: tuple[Patch, ...]
+    spell: tuple[Callable[[], str], ...]
+
+    @property
+    def code(self) -> str:
+        """Plain PyTorch that does the same, with `torch` and `model` in scope. Spelled when it is asked for."""
+        return "\n".join(text for text in (spell() for spell in self.spell) if text)
+
+    @property
+    def size(self) -> int:
+        """Values that the code has to spell out: listed cells and tensor arguments."""
+        listed = sum(edit.region.cells.numel() for edit in self.edits if edit.region.cells is not None)
+        return listed + sum(v.numel() for edit in self.edits for v in edit.args.values() if isinstance(v, Tensor))
 
     @property
     def nbytes(self) -> int:

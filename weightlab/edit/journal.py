@@ -13,9 +13,18 @@ from torch import Tensor
 
 from weightlab.edit import computed
 from weightlab.edit.arguments import Target
-from weightlab.edit.entry import CellPatch, Entry, FlagPatch, Patch
-from weightlab.edit.operations import Edit, Prepared, index_code, prepare
-from weightlab.edit.readback import SHOWN, asked_values, cells_at, first_true, made_zero, notes_on, refuse_not_finite
+from weightlab.edit.entry import CellPatch, Entry, Find, FlagPatch, Patch
+from weightlab.edit.operations import Edit, Prepared, edit_is_sound, index_code, prepare
+from weightlab.edit.readback import (
+    SHOWN,
+    asked_values,
+    cells_at,
+    first_true,
+    made_zero,
+    missed_by_far,
+    notes_on,
+    refuse_not_finite,
+)
 from weightlab.edit.saved import Saved, Spill
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
@@ -29,7 +38,7 @@ class Step:
 
     edit: Edit | None
     text: str
-    code: str
+    code: Callable[[], str]
     patches: list[Patch]
     names: tuple[str, ...]
     changed: tuple[tuple[str, Region], ...]
@@ -73,6 +82,7 @@ class Journal:
         self._next_id = 1
         self._open: list[Step] | None = None
         self._spill = Spill()
+        self._spilled = False
         self.companions: Companions | None = None
         # What the user should know beside the entry, such as a BatchNorm behind a zeroed filter.
         self.advise: Callable[[Edit], Iterable[str]] | None = None
@@ -106,6 +116,7 @@ class Journal:
         Raises:
             UnknownName, EditRefused: nothing was changed (rule J3).
         """
+        edit_is_sound(edit)
         if moments not in (None, "zero", "keep"):
             raise EditRefused(f"{edit.name}: moments must be 'zero' or 'keep', got {moments!r}.")
         if self.before_write is not None and edit.name in self.tree:
@@ -181,6 +192,7 @@ class Journal:
         entry = self._entries[self._position - 1]
         self._swap(entry, tuple(reversed(entry.patches)), force, "undo")
         self._position -= 1
+        self._keep_budget()
         return entry
 
     def redo(self, force: bool = False) -> Entry | None:
@@ -198,6 +210,7 @@ class Journal:
         entry = self._entries[self._position]
         self._swap(entry, entry.patches, force, "redo")
         self._position += 1
+        self._keep_budget()
         return entry
 
     def _refuse_in_stroke(self, what: str) -> None:
@@ -208,7 +221,7 @@ class Journal:
         done: list[Patch] = []
         try:
             for patch in patches:
-                conflict = patch.conflict(self._current(patch))
+                conflict = patch.conflict()
                 if conflict and not force:
                     raise UndoConflict(
                         f"{conflict}. {what.capitalize()} of '{entry.text}' would overwrite that. "
@@ -222,8 +235,8 @@ class Journal:
                 patch.swap()
             raise
 
-    def _current(self, patch: Patch) -> Tensor | None:
-        return self.tree.tensor(patch.name) if patch.name in self.tree else None
+    def _finder(self, name: str) -> Find:
+        return lambda: self.tree.tensor(name) if name in self.tree else None
 
     def _apply(self, edit: Edit) -> Step | None:
         info = self.tree[edit.name]
@@ -236,11 +249,18 @@ class Journal:
             raise EditRefused(f"{info.name} {list(tensor.shape)}: {reason}")
         edit = Edit(info.name, edit.region, edit.op, edit.args)
         target = target_of(info, tensor, edit.region)
-        prepared = prepare(edit, target, self.tree.expression(info.name))
+        try:
+            prepared = prepare(edit, target, self.tree.expression(info.name))
+        except _TORCH_SAYS_NO as error:
+            raise _refusal(info, edit, error) from error
         if edit.op == "requires_grad_":
-            return _set_flag(prepared, info, tensor)
+            return _set_flag(prepared, info, tensor, self._finder(info.name))
         if edit.region.numel == 0:
             return None
+        if edit.region.has_duplicates:  # scalar operations only, by now: once per cell
+            assert edit.region.cells is not None
+            once = Region.of_cells(edit.region.shape, edit.region.cells.unique())
+            return self._apply(Edit(edit.name, once, edit.op, edit.args))
         before = storage.read(tensor, edit.region)
         try:
             storage.write(tensor, edit.region, prepared.change)
@@ -251,8 +271,7 @@ class Journal:
             storage.put(tensor, edit.region, before)
             if isinstance(error, EditRefused) or not isinstance(error, _TORCH_SAYS_NO):
                 raise
-            what = str(error).split("\n")[0].rstrip(".")
-            raise EditRefused(f"{info.title}: {edit.op} failed: {what}. Nothing was changed.") from error
+            raise _refusal(info, edit, error) from error
 
     def _measure(
         self, prepared: Prepared, info: TensorInfo, tensor: Tensor, before: Tensor, after: Tensor
@@ -269,12 +288,16 @@ class Journal:
         if asked is not None:
             missed = (asked != after.to(asked.dtype)) & ~(asked.isnan() & after.isnan())
             requested, rounded = cells_at(asked, first), int(missed.count_nonzero())
-        value = prepared.edit.args.get("value")
-        if prepared.edit.op == "fill_" and asked is None and isinstance(value, int) and int(stored[0].real) != value:
-            requested, rounded = torch.full(stored.shape, value, dtype=torch.float64), cells
+        elif prepared.edit.op == "fill_" and missed_by_far(prepared.edit.args["value"], stored[0]):
+            requested, rounded = (
+                torch.full(stored.shape, float(prepared.edit.args["value"]), dtype=torch.float64),
+                cells,
+            )
         edit = prepared.edit
         saved = Saved(before.cpu(), self._spill)
-        patch = CellPatch(info.name, tensor, edit.region, saved, storage.fingerprint(after), prepared.change)
+        patch = CellPatch(
+            info.name, self._finder(info.name), edit.region, saved, storage.fingerprint(after), prepared.change
+        )
         return Step(
             edit,
             prepared.text,
@@ -302,7 +325,6 @@ class Journal:
             id=self._next_id,
             edits=tuple(step.edit for step in steps if step.edit is not None),
             text=text,
-            code="\n".join(step.code for step in steps if step.code),
             cells=sum(step.cells for step in steps),
             names=names,
             requested=most.requested,
@@ -312,6 +334,7 @@ class Journal:
             notes=tuple(dict.fromkeys(note for step in steps for note in step.notes)),
             changed=tuple(pair for step in steps for pair in step.changed),
             patches=tuple(patch for step in steps for patch in step.patches),
+            spell=tuple(step.code for step in steps),
         )
         self._next_id += 1
         del self._entries[self._position :]
@@ -330,12 +353,23 @@ class Journal:
                 if patch.held:
                     held -= patch.held
                     patch.to_disk()
-                    if self._spill.first_time():
-                        warnings.warn(
-                            f"undo needs more than undo_bytes={self.undo_bytes}: the oldest entries move to a temporary file. "
-                            f"Undo still restores them; Lab(undo_bytes=...) sets the memory.",
-                            stacklevel=2,
-                        )
+                    self._spilled = True
+
+    def warn_if_spilled(self) -> None:
+        """Tell once that undo went to disk; called when the entry is recorded and told, since a warning may raise."""
+        if self._spilled and self._spill.first_time():
+            warnings.warn(
+                f"undo needs more than undo_bytes={self.undo_bytes}: the oldest entries move to a temporary file. "
+                f"Undo still restores them; Lab(undo_bytes=...) sets the memory.",
+                stacklevel=2,
+            )
+
+
+def _refusal(info: TensorInfo, edit: Edit, error: Exception) -> EditRefused:
+    if isinstance(error, EditRefused):
+        return error
+    what = str(error).split("\n")[0].rstrip(".")
+    return EditRefused(f"{info.title}: {edit.op} failed: {what}. Nothing was changed.")
 
 
 def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
@@ -351,7 +385,7 @@ def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
     )
 
 
-def _set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor) -> Step | None:
+def _set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor, find: Find) -> Step | None:
     flag, before = prepared.edit.args["flag"], tensor.requires_grad
     if flag is before:
         return None
@@ -360,7 +394,7 @@ def _set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor) -> Step | No
     tensor.requires_grad_(flag)
     names = (info.name, *info.aliases)
     changed = ((info.name, prepared.edit.region),)
-    return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, tensor, before)], names, changed)
+    return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, find, before)], names, changed)
 
 
 def _zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch | None:
@@ -374,7 +408,7 @@ def _zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch |
 
     storage.write(tensor, region, change)
     mark = storage.fingerprint(storage.read(tensor, region))
-    return CellPatch(label, tensor, region, Saved(before.cpu(), spill), mark, change)
+    return CellPatch(label, lambda: tensor, region, Saved(before.cpu(), spill), mark, change)
 
 
 def _take_back(patches: Iterable[Patch]) -> None:

@@ -6,7 +6,7 @@ always give the same bytes, also the random ones: their seed is an argument and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,21 @@ class Edit:
         return cls(name, region, op, {str(key): arguments.from_json(item) for key, item in args.items()})
 
 
+def edit_is_sound(edit: object) -> None:
+    """Refuse what is no Edit, before anything is looked up.
+
+    Raises:
+        EditRefused: it is not one, or one of its fields has a wrong type.
+    """
+    if not isinstance(edit, Edit):
+        raise EditRefused(f"apply: expected an Edit or a list of Edits, got {type(edit).__name__}. See weightlab.Edit.")
+    kinds = (("name", str), ("region", Region), ("op", str), ("args", Mapping))
+    for field_name, kind in kinds:
+        value = getattr(edit, field_name)
+        if not isinstance(value, kind):
+            raise EditRefused(f"Edit: '{field_name}' must be a {kind.__name__}, got {type(value).__name__}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """An edit that fits its tensor: complete arguments, the change of cells, and how it reads."""
@@ -68,7 +83,7 @@ class Prepared:
     edit: Edit
     change: Change
     text: str
-    code: str
+    code: Callable[[], str]
 
 
 def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
@@ -95,7 +110,7 @@ def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
         complete,
         _through_wider(operation.change(args, target), target),
         operation.text(args).replace("{target}", name),
-        _statement(operation.code(args, target), complete, target, expression),
+        lambda: _statement(operation.code(args, target), complete, target, expression),
     )
 
 

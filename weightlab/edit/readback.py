@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -88,3 +90,16 @@ def made_zero(region: Region, different: Tensor, after: Tensor) -> Region | None
     if not bool(zero.any()):
         return None
     return region if bool(zero.all()) else region.index(zero)
+
+
+def missed_by_far(value: object, stored: Tensor) -> bool:
+    """Whether a cell of float32 or wider missed a number by more than rounding to its own precision.
+
+    Such as 16777217, or 1e-60; that 0.1 is stored as 0.100000001 is what everybody means by float32.
+    """
+    if isinstance(value, bool | complex) or not isinstance(value, int | float) or not stored.is_floating_point():
+        return False
+    asked, got = float(value), float(stored)
+    if not math.isfinite(asked) or asked == got:
+        return False
+    return asked.is_integer() or abs(asked - got) > torch.finfo(stored.dtype).eps * abs(asked)

@@ -104,9 +104,10 @@ def script_of(entries: Sequence[Entry]) -> str:
     """Python source that defines `apply(model)`: plain PyTorch, without WeightLab."""
     lines = ["import torch", "", "", "def apply(model):", '    """Apply the edits, in order, in place."""']
     for entry in entries:
-        if entry.code:
+        code = entry.code
+        if code:
             lines.append(f"    # {entry.text}")
-            lines += [f"    {line}" for line in entry.code.splitlines()]
+            lines += [f"    {line}" for line in code.splitlines()]
     lines.append("    return model")
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ from weightlab.check.gradients import GradientReport
 from weightlab.edit.entry import Entry
 from weightlab.edit.snapshots import Diff
 from weightlab.lab import Lab
+from weightlab.model.region import Region
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.summary import summarize
@@ -26,6 +27,7 @@ _EXACT_IN_FLOAT32 = (
 Json = dict[str, Any]
 _HISTORY = (200, 50)  # applied and undone entries that are told
 _CODE = 4000
+_SPELLED = 1000  # values that the code of a told entry may spell out
 
 
 def model(lab: Lab) -> Json:
@@ -80,11 +82,11 @@ def history(lab: Lab) -> Json:
     return {"entries": [entry(e) for e in near], "position": position - first}
 
 
-def entry(entry: Entry) -> Json:
-    """One undo step."""
-    code = entry.code
-    if len(code) > _CODE:
-        code = f"# {len(code):,} characters: next(e for e in lab.history if e.id == {entry.id}).code"
+def entry(entry: Entry, foreign: list[tuple[str, Region]] | None = None) -> Json:
+    """One undo step; `foreign` is what other code was found to have changed meanwhile."""
+    code = entry.code if entry.size <= _SPELLED else ""
+    if entry.size > _SPELLED or len(code) > _CODE:
+        code = f"# {entry.size:,} values: next(e for e in lab.history if e.id == {entry.id}).code spells them out"
     return {
         "id": entry.id,
         "text": entry.text,
@@ -94,7 +96,9 @@ def entry(entry: Entry) -> Json:
         "rounded": entry.rounded,
         "requested": texts(entry.requested),
         "stored": texts(entry.stored),
-        "changed": [[name, [list(pair) for pair in region.bounds]] for name, region in entry.changed],
+        "changed": [
+            [name, [list(pair) for pair in region.bounds]] for name, region in (*entry.changed, *(foreign or ()))
+        ],
         "notes": list(entry.notes),
     }
 

@@ -69,8 +69,8 @@ LABEL: Check = ("a text of 1 to 100 characters", lambda v: isinstance(v, str) an
 VIEW: Check = ("a text of at most 120 characters", lambda v: isinstance(v, str) and len(v) <= 120)
 FLAG: Check = ("true or false", lambda v: isinstance(v, bool))
 TILES: Check = (
-    "1 to 64 lists of four whole numbers from 0 to 2**40",
-    _list(1, 64, _list(4, 4, lambda v: is_whole(v) and 0 <= v <= 2**40)),
+    "1 to 64 lists of two levels from 0 to 62 and two whole numbers from 0 to 2**40",
+    _list(1, 64, lambda v: _list(4, 4, lambda n: is_whole(n) and 0 <= n <= 2**40)(v) and max(v[:2]) <= 62),
 )
 CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, is_whole)))
 ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))
@@ -136,6 +136,8 @@ def check_fields(
             raise BadMessage(f"{op}: '{key}' must be {expected}, got {fields[key]!r:.60}.")
         if key in required and key not in fields:
             raise BadMessage(f"{op}: the field '{key}' is missing: {expected}.")
+    if not all(isinstance(buffer, bytes | bytearray | memoryview) for buffer in buffers):
+        raise BadMessage(f"{op}: buffers must be bytes.")
     size = sum(memoryview(buffer).nbytes for buffer in buffers) + len(repr(fields))
     if size > REQUEST_LIMIT:
         raise BadMessage(f"{op}: {size} bytes are too many; at most {REQUEST_LIMIT} are taken. Send less at a time.")
@@ -154,7 +156,7 @@ def _check_target(op: str, fields: Mapping[str, Any], buffers: Sequence[Any]) ->
         raise BadMessage(f"{op}: 'where' picks cells of a region. Give a region.")
     if len(buffers) != ("cells" in fields):
         raise BadMessage(f"{op}: expected {int('cells' in fields)} buffers, got {len(buffers)}.")
-    if "cells" in fields and memoryview(buffers[0]).nbytes % 8:
+    if "cells" in fields and (not memoryview(buffers[0]).nbytes or memoryview(buffers[0]).nbytes % 8):
         raise BadMessage(f"{op}: the buffer of cells must hold float64 numbers of 8 bytes each.")
 
 

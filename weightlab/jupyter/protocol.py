@@ -78,7 +78,7 @@ class Session:
         """
         identity = message.get("id") if isinstance(message, Mapping) else None
         known = (isinstance(identity, str) and len(identity) <= 64) or isinstance(identity, int)
-        head: Reply = {"v": VERSION, "id": identity if known else None}
+        head: Reply = {"v": VERSION, "id": _sendable(identity) if known else None}
         made: Buffers = []
         try:
             op, fields = check_message(message, _OPERATIONS)
@@ -94,9 +94,11 @@ class Session:
         except Exception as error:
             made.clear()
             traceback.print_exc()
-            text = f"{type(error).__name__}: {error}. This is a bug in WeightLab; the model was left as it was."
+            text = f"{type(error).__name__}: {error}. This is a bug in WeightLab: please report it."
             reply = {**head, "ok": False, "error": {"kind": "InternalError", "message": text}}
         reply["revision"] = self.lab.revision
+        if "error" in reply:  # a lone surrogate in what was quoted would make the reply unsendable
+            reply["error"]["message"] = _sendable(reply["error"]["message"])
         return reply, made
 
     def hello(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
@@ -253,7 +255,10 @@ class Session:
         return {"state": describe.state(self.lab)}
 
     def _after(self, entry: Entry | None) -> Reply:
-        return {"entry": None if entry is None else describe.entry(entry), "state": describe.state(self.lab)}
+        return {
+            "entry": None if entry is None else describe.entry(entry, self.lab.foreign),
+            "state": describe.state(self.lab),
+        }
 
     def _edit(self, fields: Reply, buffers: Sequence[Any]) -> Edit:
         info = self.lab.tree[fields["name"]]
@@ -268,6 +273,10 @@ class Session:
         if reason:
             raise WeightLabError(f"{self.lab.tree[name].title}: {reason}")
         return self.lab.view(name, fields.get("view", "value"))
+
+
+def _sendable(identity: Any) -> Any:
+    return identity.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(identity, str) else identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,12 +155,13 @@ class Region:
                 base += start * weight
                 continue
             # An expanded arange is a tensor of coordinates that costs one axis of memory; indexing it picks them.
-            line = torch.arange(start, stop, step) * weight
+            line = torch.arange(start, stop, step, device="cpu") * weight
             line = line.view([-1 if axis == kept else 1 for axis in range(len(shape))]).expand(shape)
             picked = line[items]
             flat = picked if flat is None else flat + picked
             kept += 1
-        assert flat is not None
+        if flat is None:  # a single cell, indexed by a mask of no axes
+            flat = torch.zeros((), dtype=torch.int64, device="cpu")[items]
         return (flat + base).contiguous()
 
     def _box(self, items: list[Any], subject: str) -> Region:
@@ -273,12 +274,14 @@ def _plain(item: Any, subject: str) -> Any:
         return int(item)
     if isinstance(item, list) or hasattr(item, "__array__"):
         try:
-            item = torch.as_tensor(item)
+            item = torch.as_tensor(item, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise EditRefused(
                 f"{subject}: {error}. An index is made of integers, slices, masks and index tensors."
             ) from error
     if isinstance(item, Tensor):
+        if item.is_meta or item.layout is not torch.strided:
+            raise EditRefused(f"{subject}: an index tensor must be dense and hold values, got one on {item.device}.")
         if item.dtype == torch.bool:
             return item.detach().cpu()
         if not item.dtype.is_floating_point and not item.dtype.is_complex:
@@ -330,6 +333,8 @@ def _parse(text: str, subject: str) -> tuple[Any, ...]:
         at = match.end()
     if tokens and tokens[0] == "[" and _closing(tokens) == len(tokens) - 1:
         tokens = tokens[1:-1]
+        if not tokens:
+            raise refuse()  # `w[[]]` names no cells; it must not become the whole tensor
     if not tokens:
         return ()
     items: list[Any] = []

@@ -51,6 +51,10 @@ def why_not_editable(tensor: Tensor) -> str:
         return f"it is a {type(tensor).__name__}, whose cells WeightLab does not know. Edit the tensors that it wraps."
     if tensor.is_inference():
         return "it was made in inference mode. Make the model outside torch.inference_mode()."
+    if tensor.is_conj() or tensor.is_neg():
+        return (
+            "it is a lazy conjugate or negative of another tensor. Replace it by tensor.resolve_conj().resolve_neg()."
+        )
     if _cells_overlap(tensor):
         return "several cells share one place in memory (an expanded tensor). Replace it by its clone() first."
     return ""
@@ -154,7 +158,9 @@ def fingerprint(cells: Tensor) -> bytes:
         words = flat[:usable].view(torch.int64).view(-1, _FOLD)
         weights = _fold_weights.get(flat.device)
         if weights is None:
-            made = torch.randint(-(2**62), 2**62, (_FOLD,), generator=torch.Generator().manual_seed(20260101))
+            made = torch.randint(
+                -(2**62), 2**62, (_FOLD,), generator=torch.Generator().manual_seed(20260101), device="cpu"
+            )
             weights = _fold_weights[flat.device] = made.mul_(2).add_(1).to(flat.device)
         for block in words.split(16):
             digest.update((block * weights).sum(1).cpu().numpy().tobytes())

@@ -69,8 +69,8 @@ class TensorInfo:
 class ParameterTree:
     """The tensors of one model, in the order of `named_modules()`.
 
-    The tree is a snapshot of the model's structure: `refresh()` reads it again. It holds no tensors, so that a
-    parameter which the user's code replaced is found under its name at the next look-up.
+    The tree follows the model: it holds no tensors, a look-up checks the one place that it is about, and iterating
+    checks all of them. A layer or parameter that the user's code replaced, froze, pruned or cast is seen at once.
 
     Example:
         >>> tree = ParameterTree(nn.Linear(3, 2))
@@ -119,8 +119,41 @@ class ParameterTree:
             )
             for other in group:
                 self._first[other[0]] = name
+        self._seen = {name: self._token(name) for name in self._infos}
+        self._structure = self._outline()
+
+    def update(self) -> None:
+        """Read the model again if anything about its structure is not as it was."""
+        if self._outline() != self._structure or any(self._token(name) != token for name, token in self._seen.items()):
+            self.refresh()
+
+    def _outline(self) -> tuple[tuple[int, ...], ...]:
+        """Which modules the model has now, and how many tensors of each kind they hold."""
+        walk = self.model.named_modules(remove_duplicate=False)
+        return tuple((id(module), len(module._parameters), len(module._buffers)) for _, module in walk)
+
+    def _token(self, name: str) -> object:
+        """What is found at a name now, walking from the model; equal while nothing there was exchanged or changed in kind."""
+        *path, local = name.split(".")
+        module: nn.Module | None = self.model
+        for part in (*path, None):
+            # A compiled module wraps the one that is meant.
+            while module is not None and part not in module._modules and "_orig_mod" in module._modules:
+                module = module._modules["_orig_mod"]
+            if part is not None and module is not None:
+                module = module._modules.get(part)
+        if module is None:
+            return None
+        held: Tensor | None = module._parameters.get(local)
+        held = module._buffers.get(local) if held is None else held
+        if held is None:
+            return id(module)
+        if is_uninitialized(held):
+            return id(module), id(held)
+        return id(module), id(held), held.shape, held.dtype, held.device, held.requires_grad
 
     def __iter__(self) -> Iterator[TensorInfo]:
+        self.update()
         return iter(self._infos.values())
 
     def __len__(self) -> int:
@@ -137,6 +170,13 @@ class ParameterTree:
         """
         first = self._resolve(name)
         if first is None:
+            self.update()
+        elif self._token(first) != self._seen[first]:
+            self.refresh()
+        else:
+            return self._infos[first]
+        first = self._resolve(name)
+        if first is None:
             raise UnknownName(self._unknown(name))
         return self._infos[first]
 
@@ -145,6 +185,8 @@ class ParameterTree:
 
         A pattern without `*` fits any part of a name, as the page's filter does.
         """
+        if not isinstance(pattern, str):
+            raise UnknownName(f"find: a pattern is a str such as 'conv*', got {type(pattern).__name__}.")
         fits = pattern.lower() if "*" in pattern or "?" in pattern else f"*{pattern.lower()}*"
         return [
             info for info in self if any(fnmatch.fnmatchcase(name.lower(), fits) for name in (info.name, *info.aliases))
@@ -244,20 +286,32 @@ def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Kind, Tensor]]:
             yield name, "buffer", buffer
     if parametrize.is_parametrized(module):
         for name in module.get_submodule("parametrizations")._modules:
-            yield name, "computed", _computed_value(module, name)
+            value = _value_or_none(module, name)
+            if value is not None:
+                yield name, "computed", value
     for name, value in vars(module).items():
         if isinstance(value, Tensor) and _old_style_originals(module, name):
             yield name, "computed", value
 
 
+def _value_or_none(module: nn.Module, name: str) -> Tensor | None:
+    try:
+        return _computed_value(module, name)
+    except Exception:  # the user's own code: what it raises is his to see, at the forward
+        return None
+
+
 def _computed_value(module: nn.Module, name: str) -> Tensor:
-    """A parametrized tensor without a trace: in training mode spectral_norm would take a step of its power iteration."""
+    """A parametrized tensor, computed without a trace.
+
+    In training mode spectral_norm would take a step of its power iteration; a random one would move torch's generator.
+    """
     steps = list(module.get_submodule(f"parametrizations.{name}").modules())
     modes = [step.training for step in steps]
     try:
         for step in steps:
             step.training = False
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             value = getattr(module, name)
     finally:
         for step, mode in zip(steps, modes, strict=True):

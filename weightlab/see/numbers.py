@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -59,5 +60,8 @@ def parse_number(text: int | float | str, title: str) -> int | float:
     if _INTEGER.fullmatch(plain):
         return int(plain)
     if _FRACTION.fullmatch(plain):
-        return float(plain)
+        number = float(plain)
+        if math.isinf(number) and plain.lstrip("+-")[:1].isdigit():
+            raise EditRefused(f"{title}: {plain} is more than any float holds. Give a smaller number, or inf.")
+        return number
     raise EditRefused(f"{title}: {str(text)[:40]!r} is no number. Write for example 0.5, -1e-3 or nan.")

@@ -107,7 +107,7 @@ class Pyramid:
         bottom, right = min(top + TILE, rows), min(left + TILE, columns)
         with writing(self._tensor()):
             bins = self._bins(row_level, column_level, top, bottom, left, right)
-            mean, low, high = (plane.to("cpu", torch.float32) for plane in (bins.mean, bins.min, bins.max))
+            mean, low, high = (_float32(plane) for plane in (bins.mean, bins.min, bins.max))
             flags = None if bins.flags is None else bins.flags.cpu()
         return Tile(at, mean, low, high, flags, revision)
 
@@ -153,6 +153,14 @@ class Pyramid:
             if self._base.flags is not None:
                 self._base.flags[part] = 0 if fresh.flags is None else fresh.flags
         return self._base
+
+
+def _float32(plane: Tensor) -> Tensor:
+    """A plane for the picture: finite numbers past float32's range stay finite, at its end."""
+    if plane.dtype is torch.float64:
+        largest = torch.finfo(torch.float32).max
+        plane = plane.clamp(-largest, largest)
+    return plane.to("cpu", torch.float32)
 
 
 def _ceil(size: int, level: int) -> int:
