@@ -140,26 +140,7 @@ def arguments(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[str, dict[str, A
         made = torch.randint(-3, 4, parts, generator=torch.Generator().manual_seed(seed)).float()
         return made * draw(st.sampled_from([1, 0.5, 1.003]))
 
-    op = draw(
-        st.sampled_from(
-            [
-                "zero_",
-                "fill_",
-                "add_",
-                "sub_",
-                "mul_",
-                "div_",
-                "clamp_",
-                "copy_",
-                "lerp_",
-                "neg_",
-                "abs_",
-                "round_",
-                "sign_",
-            ]
-            + ["normal_", "uniform_", "init_", "permute_", "prune_", "quantize_"]
-        )
-    )
+    op = draw(st.sampled_from([op for op in OPERATIONS if op != "requires_grad_"]))
     args: dict[str, Any] = {}
     if op == "fill_":
         args = {"value": draw(number)}

@@ -62,8 +62,20 @@ def _draw(name: str, defaults: dict[str, float], text: Callable[[Args], str]) ->
     return Operation(check, change, text, code, random=True)
 
 
+def _sparse(tensor: Tensor, sparsity: float, std: float = 0.01, generator: torch.Generator | None = None) -> Tensor:
+    """`nn.init.sparse_`, whose own permutations come from torch's global generator whatever it is given."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity is a share from 0 to 1, got {sparsity}")
+    rows, columns = tensor.shape
+    tensor.normal_(0, std, generator=generator)
+    gone = [torch.randperm(rows, generator=generator, device=tensor.device) for _ in range(columns)]
+    return tensor.scatter_(0, torch.stack(gone, 1)[: math.ceil(sparsity * rows)], 0) if gone else tensor
+
+
 _INIT_METHODS = {
-    name: getattr(nn.init, name)
+    name: _sparse if name == "sparse_" else getattr(nn.init, name)
     for name in [
         "uniform_",
         "normal_",
@@ -125,6 +137,12 @@ def _init_change(args: Args, target: Target) -> Change:
 
 
 def _init_code(args: Args, target: Target) -> str:
+    if args["method"] == "sparse_":
+        rows, columns = target.shape
+        gone = f"torch.stack([torch.randperm({rows}, generator=g, device=g.device) for _ in range({columns})], 1)"
+        drawn = f"{_empty(target.shape, target)}.normal_(0, {args.get('std', 0.01)!r}, generator=g)"
+        made = f"(lambda g: {drawn}.scatter_(0, {gone}[:{math.ceil(args['sparsity'] * rows)}], 0))"
+        return f"{{w}}.copy_({made}({_generator(args, target)}){target.index_code})"
     extra = "".join(f", {key}={value!r}" for key, value in args.items() if key not in ("method", "seed"))
     if "seed" in args:
         extra += f", generator={_generator(args, target)}"
