@@ -83,6 +83,7 @@ class Journal:
         self._open: list[Step] | None = None
         self._spill = Spill()
         self._spilled = False
+        self._held = 0  # what `nbytes` counts, kept up to date so that an edit costs the same after a thousand others
         self.companions: Companions | None = None
         # What the user should know beside the entry, such as a BatchNorm behind a zeroed filter.
         self.advise: Callable[[Edit], Iterable[str]] | None = None
@@ -192,6 +193,7 @@ class Journal:
         entry = self._entries[self._position - 1]
         self._swap(entry, tuple(reversed(entry.patches)), force, "undo")
         self._position -= 1
+        self._held = self.nbytes  # what was on disk is in memory again
         self._keep_budget()
         return entry
 
@@ -210,6 +212,7 @@ class Journal:
         entry = self._entries[self._position]
         self._swap(entry, entry.patches, force, "redo")
         self._position += 1
+        self._held = self.nbytes
         self._keep_budget()
         return entry
 
@@ -337,21 +340,24 @@ class Journal:
             spell=tuple(step.code for step in steps),
         )
         self._next_id += 1
+        self._held -= sum(patch.held for old in self._entries[self._position :] for patch in old.patches)
         del self._entries[self._position :]
         self._entries.append(entry)
+        self._held += sum(patch.held for patch in entry.patches)
         self._position += 1
         self._keep_budget()
         return entry
 
     def _keep_budget(self) -> None:
         """Rule J6: past the budget the oldest bytes go to disk; none is dropped."""
-        held = self.nbytes
+        if self._held <= self.undo_bytes:
+            return
         for entry in self._entries:
             for patch in entry.patches:
-                if held <= self.undo_bytes:
+                if self._held <= self.undo_bytes:
                     return
                 if patch.held:
-                    held -= patch.held
+                    self._held -= patch.held
                     patch.to_disk()
                     self._spilled = True
 
