@@ -59,6 +59,7 @@ class Tied(nn.Module):
 def pruned() -> nn.Module:
     layer = nn.Linear(4, 3)
     prune.random_unstructured(layer, "weight", 0.5)
+    layer.weight = layer.weight.detach()  # a copy of the model can only be made without its graph
     return layer
 
 
