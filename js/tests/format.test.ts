@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
-import type { GradientRow } from "../src/kernel/protocol";
+import type { Entry, GradientRow } from "../src/kernel/protocol";
 import { outcome } from "../src/panels/code-line";
-import { listOf } from "../src/panels/dialogs";
 import { kernelWords } from "../src/panels/footer";
 import { bytes, count, dims, labelledShape, number, scientific } from "../src/panels/format";
+import { formOf, listOf, previewOf, previewText } from "../src/panels/forms";
 import { barScale, ratioText, tally } from "../src/panels/gradient-rows";
+import { conflictAt } from "../src/panels/history";
 import { stays } from "../src/panels/keys";
 import { cellCount, regionText } from "../src/state/region-text";
 import { widthOf } from "../src/state/view";
@@ -143,4 +144,33 @@ test("plain keys stay, the browser's and the host's pass (P6)", () => {
 
 test("widths fold at 900 and 600", () => {
   expect([1280, 900, 899, 600, 599].map(widthOf)).toEqual(["wide", "wide", "narrow", "narrow", "slim"]);
+});
+
+test("a preview says how many cells change, and from where to where", () => {
+  const region = { text: "[3]", numel: 27, axes: [] };
+  const of = (cells: number, changed: number, before: [number, number] | null, after: [number, number] | null) =>
+    previewText({ text: "", cells, changed, before, after, region, truncated: false });
+  expect(of(27, 27, [-0.5, 0.25], [0, 0])).toBe("27 cells change · −0.5 … 0.25 → 0");
+  expect(of(864, 27, [-0.5, 0.25], null)).toBe("27 of 864 cells change · −0.5 … 0.25 → not finite");
+  expect(of(1, 0, [1, 1], [1, 1])).toBe("None of 1 cell would change.");
+  expect(of(0, 0, null, null)).toBe("No cell is meant.");
+});
+
+test("a form makes its call only when nothing is missing, and a hold inside bounds is previewed as a clamp", () => {
+  expect(formOf("scale", [4], "0").call({ value: "" })).toBeNull();
+  expect(formOf("scale", [4], "0").call({ value: "2" })).toEqual({ edit: "mul_", args: { value: "2" } });
+  expect(formOf("row", [4, 3], "2").region?.({ row: "2" })).toBe("[2]");
+  expect(formOf("row", [4], "2").region).toBeUndefined();
+  const hold = formOf("hold-clamp", [4], "0").call({ min: "", max: "1" });
+  expect(hold).toEqual({ kind: "clamp", min: null, max: "1" });
+  expect(hold && previewOf(hold)).toEqual({ edit: "clamp_", args: { min: null, max: "1" } });
+});
+
+test("a conflict marks the step that was refused, or where a jump was to go", () => {
+  const entry = (id: number) => ({ id }) as Entry;
+  const history = { entries: [entry(5), entry(6), entry(7)], position: 2 };
+  expect(conflictAt({ message: "", retry: "undo" }, history)).toBe(6);
+  expect(conflictAt({ message: "", retry: "redo" }, history)).toBe(7);
+  expect(conflictAt({ message: "", retry: "jump", entry: 5 }, history)).toBe(5);
+  expect(conflictAt({ message: "" }, history)).toBeUndefined();
 });

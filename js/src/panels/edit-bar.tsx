@@ -1,15 +1,35 @@
 /** Below the picture: what can be done to the selected cells, and the way back. */
 import { useRef } from "preact/hooks";
-import type { DialogName, Page } from "../state/view";
+import type { FormName, Page } from "../state/view";
 import { CodeLine } from "./code-line";
 import { Dialog } from "./dialogs";
+import { Menu } from "./menu";
 
-const FORMS: readonly [DialogName, string, string][] = [
+const FORMS: readonly [FormName, string, string][] = [
   ["fill", "Fill…", "Set every selected cell to one value"],
   ["row", "Set row…", "Give a row its values"],
   ["clamp", "Clamp…", "Limit the selected cells to a range"],
   ["scale", "Scale…", "Multiply the selected cells"],
   ["init", "Reinitialize…", "Draw the selected cells anew"],
+];
+const MORE: readonly [FormName, string][] = [
+  ["add", "Add…"],
+  ["subtract", "Subtract…"],
+  ["divide", "Divide…"],
+  ["negate", "Negate…"],
+  ["absolute", "Absolute…"],
+  ["round", "Round…"],
+  ["sign", "Sign…"],
+  ["normal", "Normal…"],
+  ["uniform", "Uniform…"],
+  ["prune", "Prune…"],
+  ["quantize", "Quantize…"],
+  ["train", "Freeze, train…"],
+];
+const HOLDS: readonly [FormName, string][] = [
+  ["hold", "Keep values…"],
+  ["hold-clamp", "Inside bounds…"],
+  ["hold-sign", "Keep sign…"],
 ];
 
 export function EditBar(page: Page) {
@@ -26,12 +46,17 @@ export function EditBar(page: Page) {
   const canRedo = history ? history.position < history.entries.length : false;
   const shape = tensors?.shape[at] ?? [];
   const start = store.selection.value?.region.axes[0]?.[0] ?? 0;
+  const form = view.dialog.value;
+  const open = (dialog: FormName): void => {
+    actions.dismiss();
+    view.dialog.value = form === dialog ? null : dialog;
+  };
+  const items = (list: readonly [FormName, string][]) =>
+    list.map(([dialog, label]) => ({ label, run: () => open(dialog) }));
 
   return (
     <div class="wl-edit" ref={bar}>
-      {view.dialog.value && !off && (
-        <Dialog key={view.dialog.value} page={page} name={view.dialog.value} shape={shape} row={String(start)} />
-      )}
+      {form && !off && <Dialog key={form} page={page} name={form} shape={shape} row={String(start)} />}
       <div class="wl-bar" role="toolbar" aria-label="Edit">
         <button
           type="button"
@@ -42,22 +67,40 @@ export function EditBar(page: Page) {
         >
           Zero
         </button>
-        {FORMS.map(([form, label, title]) => (
+        {FORMS.map(([dialog, label, title]) => (
           <button
-            key={form}
+            key={dialog}
             type="button"
             disabled={off}
             title={refused || title}
             aria-haspopup="dialog"
-            aria-expanded={view.dialog.value === form}
-            onClick={() => {
-              actions.dismiss();
-              view.dialog.value = view.dialog.value === form ? null : form;
-            }}
+            aria-expanded={form === dialog}
+            onClick={() => open(dialog)}
           >
             {label}
           </button>
         ))}
+        <Menu
+          text="Hold"
+          title={refused || "Protect the selected cells from the optimizer"}
+          off={off}
+          up
+          items={items(HOLDS)}
+        />
+        <Menu
+          text="More…"
+          title={refused || "Further operations"}
+          off={off}
+          up
+          items={[
+            {
+              label: "Repeat the last edit (R)",
+              off: store.last.value === null,
+              run: () => void actions.repeat(),
+            },
+            ...items(MORE),
+          ]}
+        />
         <span class="wl-grow" />
         <span class="wl-back">
           <button type="button" disabled={!canUndo} title="Undo (Ctrl+Z)" onClick={() => void actions.undo()}>

@@ -1,6 +1,7 @@
 /** The keys, on one card. */
-import { useEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import type { View } from "../state/view";
+import { useDialog } from "./use-dialog";
 
 const KEYS: readonly [string, string][] = [
   ["↑ ↓ ← →", "in the tree: move, fold and unfold; in the picture: move the cursor"],
@@ -15,16 +16,10 @@ const KEYS: readonly [string, string][] = [
 
 export function Help({ view }: { view: View }) {
   const box = useRef<HTMLDivElement>(null);
-  useEffect(() => {
-    const before = (box.current?.getRootNode() as Document | ShadowRoot | undefined)?.activeElement;
-    box.current?.focus();
-    return () => {
-      if (before instanceof HTMLElement) before.focus();
-    };
-  }, []);
   const close = (): void => {
     view.help.value = false;
   };
+  const onKey = useDialog(box, close);
   return (
     <div
       ref={box}
@@ -33,7 +28,7 @@ export function Help({ view }: { view: View }) {
       aria-label="Keys"
       tabIndex={-1}
       onKeyDown={(event) => {
-        if (event.key !== "Escape" && event.key !== "?") return;
+        if (event.key !== "?") return onKey(event);
         event.preventDefault();
         event.stopPropagation();
         close();

@@ -1,19 +1,25 @@
-/** What was done, newest first. Entries that can be redone stand above the present one, dimmed. */
-import type { Entry } from "../kernel/protocol";
+/** What was done, newest first. Any entry is a place to go to; those that can be redone stand above the present one, dimmed. */
+import type { Entry, History as Past } from "../kernel/protocol";
+import type { Alert } from "../state/store";
 import type { Page } from "../state/view";
-import { count, plural } from "./format";
+import { Exports } from "./exports";
+import { count } from "./format";
 
-export function History({ store, actions }: Page) {
+export function History(page: Page) {
+  const { store, actions } = page;
   const history = store.lab.value?.history;
   const entries = history?.entries ?? [];
   const position = history?.position ?? 0;
+  const conflict = conflictAt(store.alert.value, history);
   return (
     <section class="wl-section wl-history">
-      <h4>
-        History
-        <span class="wl-grow" />
-        {entries.length > 0 && <span class="wl-num">{plural(position, "edit")}</span>}
-      </h4>
+      <div class="wl-head">
+        <h4>
+          History
+          {entries.length > 0 && <span class="wl-num">{position}</span>}
+        </h4>
+        <Exports page={page} empty={entries.length === 0} />
+      </div>
       {/* biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one. */}
       <ol class="wl-scroll" data-wl="history" role="list" aria-label="History">
         {entries
@@ -24,42 +30,59 @@ export function History({ store, actions }: Page) {
               number={at + 1}
               current={at === position - 1}
               undone={at >= position}
-              onPick={() => void actions.jump(entry.id)}
+              conflict={conflict === entry.id}
+              go={() => void actions.jump(entry.id)}
             />
           ))
           .reverse()}
-        <li class="wl-entry wl-base" aria-current={position === 0 ? "true" : undefined}>
-          <span class="wl-num">0</span>
-          <span class="wl-text">as loaded</span>
-        </li>
+        <Item
+          number={0}
+          current={position === 0}
+          undone={false}
+          conflict={conflict === 0}
+          go={() => void actions.jump(0)}
+        />
       </ol>
     </section>
   );
 }
 
+/** The entry that a conflict is about: the step that was refused, or where a jump was to go. */
+export function conflictAt(alert: Alert | null, history: Past | undefined): number | undefined {
+  if (!alert?.retry || !history) return undefined;
+  if (alert.retry === "jump") return alert.entry;
+  return history.entries[history.position - (alert.retry === "undo" ? 1 : 0)]?.id;
+}
+
 interface ItemProps {
-  entry: Entry;
+  /** Absent: the model as loaded. */
+  entry?: Entry;
   number: number;
   current: boolean;
   undone: boolean;
-  onPick(): void;
+  conflict: boolean;
+  go(): void;
 }
 
-function Item({ entry, number, current, undone, onPick }: ItemProps) {
+function Item({ entry, number, current, undone, conflict, go }: ItemProps) {
+  const title = entry
+    ? [entry.text, undone ? "undone: go here to bring it back" : "", entry.names.join(", "), entry.code]
+    : ["the model as loaded"];
+  const pick = (): void => {
+    if (!current) go();
+  };
   return (
     <li
-      class={`wl-entry${undone ? " wl-undone" : ""}`}
+      class={`wl-entry${undone ? " wl-undone" : ""}${conflict ? " wl-conflict" : ""}`}
       // biome-ignore lint/a11y/noNoninteractiveTabindex: a button in each row would read twice; the row itself is picked.
       tabIndex={0}
       aria-current={current ? "true" : undefined}
-      title={[entry.text, undone ? "undone: Redo brings it back" : "", entry.names.join(", ")]
-        .filter(Boolean)
-        .join("\n")}
-      onClick={onPick}
+      title={title.filter(Boolean).join("\n")}
+      onClick={pick}
       onKeyDown={(event) => {
         if (event.key === "Enter" || event.key === " ") {
           event.preventDefault();
-          onPick();
+          pick();
           return;
         }
         const step =
@@ -72,8 +95,8 @@ function Item({ entry, number, current, undone, onPick }: ItemProps) {
       }}
     >
       <span class="wl-num">{number}</span>
-      <span class="wl-text">{entry.text}</span>
-      <span class="wl-num">{count(entry.cells)}</span>
+      <span class="wl-text">{entry?.text ?? "as loaded"}</span>
+      {conflict ? <span class="wl-mark">conflict</span> : entry && <span class="wl-num">{count(entry.cells)}</span>}
     </li>
   );
 }

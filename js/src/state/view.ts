@@ -3,7 +3,28 @@ import { type Signal, signal } from "@preact/signals";
 import type { Actions } from "./actions";
 import type { Store } from "./store";
 
-export type DialogName = "fill" | "row" | "clamp" | "scale" | "init";
+/** The forms of the edit bar. */
+export type FormName =
+  | "fill"
+  | "row"
+  | "clamp"
+  | "scale"
+  | "init"
+  | "add"
+  | "subtract"
+  | "divide"
+  | "negate"
+  | "absolute"
+  | "round"
+  | "sign"
+  | "normal"
+  | "uniform"
+  | "prune"
+  | "quantize"
+  | "train"
+  | "hold"
+  | "hold-clamp"
+  | "hold-sign";
 /** wide: three columns. narrow: the verdict goes under the picture. slim: the tree becomes a drawer. */
 export type Width = "wide" | "narrow" | "slim";
 
@@ -11,7 +32,7 @@ export interface View {
   /** Prefix of element ids: several views share one document. */
   id: string;
   width: Signal<Width>;
-  dialog: Signal<DialogName | null>;
+  dialog: Signal<FormName | null>;
   drawer: Signal<boolean>;
   /** Whether gradients and history are unfolded where they lie under the picture. */
   verdict: Signal<boolean>;

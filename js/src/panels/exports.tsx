@@ -1,0 +1,161 @@
+/** The history taken out of the page: as a script, as a recipe, as a file of weights. Nothing leaves the machine. */
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import type { Page } from "../state/view";
+import { bytes } from "./format";
+import { Menu } from "./menu";
+import { useDialog } from "./use-dialog";
+
+type Window = { kind: "text"; text: string } | { kind: "save" };
+
+export function Exports({ page, empty }: { page: Page; empty: boolean }) {
+  const { actions } = page;
+  const open = useSignal<Window | null>(null);
+  const copied = useSignal(false);
+  const close = (): void => {
+    open.value = null;
+  };
+
+  async function copy(): Promise<void> {
+    const text = await actions.export("python");
+    if (text === null) return;
+    try {
+      // Missing on plain http; refused without permission.
+      await navigator.clipboard.writeText(text);
+      copied.value = true;
+      setTimeout(() => {
+        copied.value = false;
+      }, 1200);
+    } catch {
+      open.value = { kind: "text", text };
+    }
+  }
+
+  async function download(): Promise<void> {
+    const text = await actions.export("recipe");
+    if (text === null) return;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = "recipe.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  return (
+    <>
+      <button
+        type="button"
+        class="wl-ghost"
+        disabled={empty}
+        title="The history as a plain PyTorch script"
+        onClick={() => void copy()}
+      >
+        <span aria-live="polite">{copied.value ? "Copied" : "Copy as Python"}</span>
+      </button>
+      <Menu
+        text="⋯"
+        name="Export"
+        title="Recipe and file"
+        kind="wl-ghost"
+        off={page.store.hello.value === null}
+        items={[
+          { label: "Download recipe", off: empty, run: () => void download() },
+          {
+            label: "Save safetensors…",
+            run: () => {
+              open.value = { kind: "save" };
+            },
+          },
+        ]}
+      />
+      {open.value?.kind === "text" && <Text text={open.value.text} close={close} />}
+      {open.value?.kind === "save" && <Save page={page} close={close} />}
+    </>
+  );
+}
+
+function Text({ text, close }: { text: string; close(): void }) {
+  const box = useRef<HTMLDivElement>(null);
+  const onKey = useDialog(box, close);
+  useEffect(() => box.current?.querySelector("textarea")?.select(), []);
+  return (
+    <div ref={box} class="wl-dialog" role="dialog" aria-label="History as Python" onKeyDown={onKey}>
+      <header>
+        <b>History as Python</b>
+        <span class="wl-dim">Ctrl+C copies</span>
+      </header>
+      <div class="wl-fields">
+        <textarea class="wl-num" aria-label="Script" rows={10} readonly value={text} />
+      </div>
+      <footer>
+        <button type="button" onClick={close}>
+          Close
+        </button>
+      </footer>
+    </div>
+  );
+}
+
+function Save({ page, close }: { page: Page; close(): void }) {
+  const { store, actions } = page;
+  const box = useRef<HTMLDivElement>(null);
+  const file = useSignal("edited.safetensors");
+  const busy = useSignal(false);
+  const done = useSignal("");
+  const onKey = useDialog(box, close);
+  const error = store.alert.value?.message;
+  return (
+    <div ref={box} class="wl-dialog" role="dialog" aria-label="Save safetensors" onKeyDown={onKey}>
+      <form
+        novalidate
+        onSubmit={async (event) => {
+          event.preventDefault();
+          if (busy.value) return;
+          busy.value = true;
+          done.value = "";
+          const saved = await actions.save(file.value.trim());
+          busy.value = false;
+          if (saved) done.value = `Saved ${saved.file}, ${bytes(saved.bytes)}`;
+        }}
+      >
+        <header>
+          <b>Save safetensors</b>
+          <span class="wl-dim">beside the notebook</span>
+        </header>
+        <div class="wl-fields">
+          <label>
+            <span>File</span>
+            <input
+              class="wl-num"
+              type="text"
+              aria-label="File"
+              spellcheck={false}
+              autocomplete="off"
+              value={file.value}
+              onInput={(event) => {
+                file.value = event.currentTarget.value;
+              }}
+            />
+          </label>
+        </div>
+        {error ? (
+          <p class="wl-dialog-error" role="alert">
+            {error}
+          </p>
+        ) : (
+          <p class="wl-dim wl-preview" aria-live="polite">
+            {busy.value ? <progress aria-label="Saving" /> : done.value}
+          </p>
+        )}
+        <footer>
+          <button type="button" onClick={close}>
+            Close
+          </button>
+          <button type="submit" class="wl-main" disabled={busy.value || file.value.trim() === ""}>
+            Save
+          </button>
+        </footer>
+      </form>
+    </div>
+  );
+}

@@ -1,0 +1,199 @@
+/** What the dialogs of the edit bar ask for, and the call that each makes. Pure. */
+import type { EditCall, HoldCall, Preview } from "../kernel/protocol";
+import type { FormName } from "../state/view";
+import { count, number } from "./format";
+
+export interface Field {
+  key: string;
+  label: string;
+  placeholder: string;
+  start?: string;
+  choices?: readonly string[];
+}
+
+type Values = Record<string, string>;
+
+export interface Form {
+  title: string;
+  /** What it will do, in one line of PyTorch. */
+  hint: string;
+  fields: readonly Field[];
+  /** The form says itself which cells it is about. */
+  region?(values: Values): string;
+  /** Null while something is missing. */
+  call(values: Values): EditCall | HoldCall | null;
+  /** Instead of a preview. */
+  note?: string;
+}
+
+const METHODS = [
+  "kaiming_normal_",
+  "kaiming_uniform_",
+  "xavier_normal_",
+  "xavier_uniform_",
+  "orthogonal_",
+  "normal_",
+  "uniform_",
+  "zeros_",
+  "ones_",
+] as const;
+
+const field = (key: string, label: string, placeholder: string, start = ""): Field => ({
+  key,
+  label,
+  placeholder,
+  start,
+});
+const SEED = field("seed", "Seed", "any");
+const BOUNDS = [field("min", "Minimum", "none"), field("max", "Maximum", "none")];
+
+function one(
+  title: string,
+  edit: "fill_" | "add_" | "sub_" | "mul_" | "div_",
+  label: string,
+  placeholder: string,
+): Form {
+  return {
+    title,
+    hint: `${edit}(${label.toLowerCase()})`,
+    fields: [field("value", label, placeholder)],
+    call: ({ value }) => (value ? { edit, args: { value } } : null),
+  };
+}
+
+const none = (title: string, edit: "neg_" | "abs_" | "round_" | "sign_"): Form => ({
+  title,
+  hint: `${edit}()`,
+  fields: [],
+  call: () => ({ edit, args: {} }),
+});
+
+const bounds = ({ min, max }: Values): { min: string | null; max: string | null } | null =>
+  min || max ? { min: min || null, max: max || null } : null;
+
+const FORMS: Record<Exclude<FormName, "row">, Form> = {
+  fill: one("Fill", "fill_", "Value", "0.5, 1e-3, nan"),
+  clamp: {
+    title: "Clamp",
+    hint: "clamp_(min, max)",
+    fields: BOUNDS,
+    call(values) {
+      const args = bounds(values);
+      return args && { edit: "clamp_", args };
+    },
+  },
+  scale: one("Scale", "mul_", "Factor", "0.5"),
+  init: {
+    title: "Reinitialize",
+    hint: "torch.nn.init",
+    fields: [{ key: "method", label: "Method", placeholder: "", start: METHODS[0], choices: METHODS }, SEED],
+    call: ({ method, seed }) => (method ? { edit: "init_", args: { method, ...(seed ? { seed } : {}) } } : null),
+  },
+  add: one("Add", "add_", "Value", "0.01"),
+  subtract: one("Subtract", "sub_", "Value", "0.01"),
+  divide: one("Divide", "div_", "Divisor", "2"),
+  negate: none("Negate", "neg_"),
+  absolute: none("Absolute", "abs_"),
+  round: none("Round", "round_"),
+  sign: none("Sign", "sign_"),
+  normal: {
+    title: "Normal",
+    hint: "normal_(mean, std)",
+    fields: [field("mean", "Mean", "0", "0"), field("std", "Std", "0.02"), SEED],
+    call: ({ mean, std, seed }) => (mean && std ? { edit: "normal_", args: { mean, std, seed: seed || null } } : null),
+  },
+  uniform: {
+    title: "Uniform",
+    hint: "uniform_(a, b)",
+    fields: [field("a", "From", "-0.1"), field("b", "To", "0.1"), SEED],
+    call: ({ a, b, seed }) => (a && b ? { edit: "uniform_", args: { a, b, seed: seed || null } } : null),
+  },
+  prune: {
+    title: "Prune",
+    hint: "prune_(amount)",
+    fields: [
+      field("amount", "Amount", "0.2 a share, 20 a count"),
+      { key: "by", label: "By", placeholder: "", start: "magnitude", choices: ["magnitude", "random"] },
+    ],
+    call: ({ amount, by }) =>
+      amount ? { edit: "prune_", args: { amount, by: by === "random" ? "random" : "magnitude" } } : null,
+  },
+  quantize: {
+    title: "Quantize",
+    hint: "quantize_(bits)",
+    fields: [field("bits", "Bits", "8", "8")],
+    call: ({ bits }) => (bits ? { edit: "quantize_", args: { bits } } : null),
+  },
+  train: {
+    title: "Freeze or train",
+    hint: "requires_grad_(flag)",
+    fields: [{ key: "flag", label: "Trains", placeholder: "", start: "no", choices: ["no", "yes"] }],
+    region: () => "[...]",
+    call: ({ flag }) => ({ edit: "requires_grad_", args: { flag: flag === "yes" } }),
+    note: "The whole parameter. A frozen one gets no gradient.",
+  },
+  "hold-clamp": {
+    title: "Hold inside bounds",
+    hint: "hold(min, max)",
+    fields: BOUNDS,
+    call(values) {
+      const args = bounds(values);
+      return args && { kind: "clamp", ...args };
+    },
+  },
+  "hold-sign": {
+    title: "Hold the sign",
+    hint: "hold(sign=True)",
+    fields: [],
+    call: () => ({ kind: "sign" }),
+    note: "No optimizer step changes the sign of these cells.",
+  },
+  hold: {
+    title: "Hold",
+    hint: "hold()",
+    fields: [],
+    call: () => ({ kind: "keep" }),
+    note: "These cells keep their values through optimizer steps.",
+  },
+};
+
+export function formOf(name: FormName, shape: readonly number[], row: string): Form {
+  if (name !== "row") return FORMS[name];
+  const flat = shape.length < 2;
+  const values = field("values", "Values", flat ? "1, 2, 3 or one for all" : "1, 2, 3 or one");
+  return {
+    title: "Set row",
+    hint: flat ? "copy_(values)" : "[row].copy_(values)",
+    fields: flat ? [values] : [field("row", "Row", "0", row), values],
+    ...(flat ? {} : { region: ({ row: at }: Values) => `[${at}]` }),
+    call: ({ row: at, values: text }) => {
+      const list = listOf(text ?? "");
+      return list.length > 0 && (flat || at) ? { edit: "copy_", args: { values: list } } : null;
+    },
+  };
+}
+
+/** The edit whose preview shows what a call will do at once; null where there is nothing to show. */
+export function previewOf(call: EditCall | HoldCall): EditCall | null {
+  if ("edit" in call) return call.edit === "requires_grad_" ? null : call;
+  return call.kind === "clamp" ? { edit: "clamp_", args: { min: call.min, max: call.max } } : null;
+}
+
+/** `27 of 864 cells change · −0.31 … 0.42 → 0` */
+export function previewText({ cells, changed, before, after }: Preview): string {
+  if (cells === 0) return "No cell is meant.";
+  if (changed === 0) return `None of ${count(cells)} ${cells === 1 ? "cell" : "cells"} would change.`;
+  const range = (of: [number, number] | null): string =>
+    of === null ? "not finite" : of[0] === of[1] ? number(of[0]) : `${number(of[0])} … ${number(of[1])}`;
+  const many = changed === cells ? count(cells) : `${count(changed)} of ${count(cells)}`;
+  return `${many} ${cells === 1 ? "cell changes" : changed === 1 ? "cells changes" : "cells change"} · ${range(before)} → ${range(after)}`;
+}
+
+/** `1, 2, 3`, brackets allowed, as the user typed each number. */
+export function listOf(text: string): string[] {
+  const inner = text.trim().replace(/^\[(.*)\]$/s, "$1");
+  const parts = inner.split(",").map((part) => part.trim());
+  // A comma behind the last number is Python; any other gap is for the kernel to refuse, with its position.
+  if (parts.at(-1) === "") parts.pop();
+  return parts;
+}
