@@ -64,6 +64,10 @@ def _clamp_check(args: Args, target: Target) -> Args:
     return {"min": low, "max": high}
 
 
+def _bounds(args: Args) -> str:
+    return ", ".join(f"{key}={literal(value)}" for key, value in args.items() if value is not None)
+
+
 def _clamp_text(args: Args) -> str:
     low, high = args["min"], args["max"]
     if low is None or high is None:
@@ -216,7 +220,7 @@ ELEMENTWISE = {
         _clamp_check,
         lambda a, t: _do(lambda cells: cells.clamp_(a["min"], a["max"])),
         _clamp_text,
-        lambda a, t: f"{{w}}.clamp_({literal(a['min'])}, {literal(a['max'])})",
+        lambda a, t: f"{{w}}.clamp_({_bounds(a)})",
     ),
     "copy_": Operation(
         _copy_check,

@@ -46,7 +46,7 @@ from weightlab.jupyter.fields import (
     check_fields,
     check_message,
 )  # fmt: skip
-from weightlab.jupyter.targets import preview, target_region
+from weightlab.jupyter.targets import preview, target_region, typed_values
 from weightlab.jupyter.wire import LIMIT, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
@@ -55,6 +55,7 @@ from weightlab.see.numbers import texts
 from weightlab.train.constraints import Constraint
 
 _SAMPLE_ABOVE = 1 << 20
+_EXACT_UP_TO = 1 << 24
 
 Reply = dict[str, Any]
 Buffers = list[bytes]
@@ -121,7 +122,9 @@ class Session:
 
     def summary(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        return {"name": info.name, "summary": describe.summary(self._shown(fields), exact=True)}
+        # Past some 10**7 cells an exact pass takes seconds, in which nothing else is answered: the sample stays, and says so.
+        exact = info.numel <= _EXACT_UP_TO
+        return {"name": info.name, "summary": describe.summary(self._shown(fields), exact=exact)}
 
     def tiles(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
@@ -264,7 +267,10 @@ class Session:
         info = self.lab.tree[fields["name"]]
         with self.lab.lock:
             region = target_region(self.lab.tree, info, fields, buffers)
-        return Edit(info.name, region, fields["edit"], arguments_of(fields["args"], info.title))
+        args = arguments_of(fields["args"], info.title)
+        if fields["edit"] == "copy_":
+            args["values"] = typed_values(args["values"], region, info)
+        return Edit(info.name, region, fields["edit"], args)
 
     def _shown(self, fields: Reply) -> torch.Tensor:
         """The tensor behind the view that is asked for, if it has values to look at."""

@@ -41,6 +41,23 @@ def target_region(tree: ParameterTree, info: TensorInfo, fields: Mapping[str, An
     return region.index(_picked(cells, kind, value, info.title), info.title)
 
 
+def typed_values(values: list[int | float], region: Region, info: TensorInfo) -> Tensor:
+    """The numbers that somebody typed as a tensor for the region: as many as it has cells, row by row, or what broadcasts."""
+    exact = torch.float64 if info.dtype.is_floating_point or any(isinstance(v, float) for v in values) else torch.int64
+    try:
+        made = torch.tensor(values, dtype=exact, device="cpu")
+    except (OverflowError, RuntimeError) as error:
+        raise EditRefused(f"{info.title}: a number is too large: {error}.") from error
+    if made.numel() == region.numel:
+        return made.view(region.view_shape)
+    last = region.view_shape[-1] if region.view_shape else 1
+    if made.numel() not in (1, last):
+        raise EditRefused(
+            f"{info.title}: the region has {region.numel} cells, got {made.numel()} numbers. Give {region.numel}, or one for all."
+        )
+    return made
+
+
 def _picked(cells: Tensor, kind: str, value: Any, title: str) -> Tensor:
     """Mask of the cells that a condition names; by magnitude where it is about size."""
     if kind == "nan":

@@ -53,7 +53,7 @@ class LabWidget(anywidget.AnyWidget):
         self._lab = lab
         self._session = Session(lab)
         self._answering = threading.local()
-        self._pending: list[tuple[str, Region]] = []
+        self._pending: list[list[tuple[str, Region]]] = []
         self._timer: threading.Timer | None = None
         self._guard = threading.Lock()
         self._pushed = 0.0
@@ -74,14 +74,15 @@ class LabWidget(anywidget.AnyWidget):
             self._answering.now = False
         self.send(reply, made)
         self.revision = reply["revision"]
+        # Other views of this widget learn of it by the push; the one that asked has the reply first, and knows it then.
+        if self._pending and self._timer is None:
+            self._push()
 
     def _follow(self, changed: list[tuple[str, Region]]) -> None:
-        """Tell the page what somebody else changed: a notebook cell, another thread. Its own requests it knows."""
-        if getattr(self._answering, "now", False):
-            return
+        """Tell all views what changed; what one of them asked for, after its reply."""
         with self._guard:
-            self._pending += changed
-            if self._timer is not None:
+            self._pending.append(changed)
+            if self._timer is not None or getattr(self._answering, "now", False):
                 return
             wait = self._pushed + _PUSH_SECONDS - time.monotonic()
             if wait > 0:
@@ -97,7 +98,8 @@ class LabWidget(anywidget.AnyWidget):
             self._timer, self._pushed = None, time.monotonic()
         with self._lab.lock:
             state, revision = describe.state(self._lab), self._lab.revision
-        told = [[name, [list(pair) for pair in region.bounds]] for name, region in changed[:1000]]
+        pairs = [pair for part in changed for pair in part][:1000]
+        told = [[name, [list(pair) for pair in region.bounds]] for name, region in pairs]
         self.send({"v": VERSION, "push": "changed", "revision": revision, "changed": told, "state": state})
         self.revision = revision
 

@@ -21,7 +21,7 @@ from weightlab.errors import EditRefused
 
 Axis = tuple[int, int, int]
 
-_TOKEN = re.compile(r"\s*(-?\d+|\.\.\.|[:,\[\]])")
+_TOKEN = re.compile(r"\s*(-?[0-9]+|\.\.\.|[:,\[\]])")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

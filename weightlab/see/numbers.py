@@ -12,9 +12,9 @@ from torch import Tensor
 from weightlab.errors import EditRefused
 
 _NUMPY = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
-_INTEGER = re.compile(r"[+-]?\d{1,40}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _FRACTION = re.compile(
-    r"[+-]?(\d{1,40}\.?\d{0,60}|\.\d{1,60})([eE][+-]?\d{1,4})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
+    r"[+-]?([0-9]{1,40}\.?[0-9]{0,60}|\.[0-9]{1,60})([eE][+-]?[0-9]{1,4})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
 )
 
 
