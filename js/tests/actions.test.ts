@@ -179,6 +179,8 @@ test("after an edit the check is asked for, when it is on and the report is old"
   await settle();
   model.answer("edit", { ...reply("edit"), state: { ...(reply("edit")["state"] as object), gradients: null } }, 1);
   await settle();
+  expect(model.sent.some((sent) => sent.content["op"] === "check")).toBe(false);
+  await vi.advanceTimersByTimeAsync(150);
   model.answer("check", reply("check"), 1);
   await settle();
   expect(store.gradients.value?.rows).toHaveLength(2);
@@ -193,7 +195,15 @@ test("a region that is refused is never edited as the whole tensor", async () =>
   expect(await region).toBeNull();
   expect(await done).toBe(false);
   expect(store.alert.value?.message).toContain("outside axis 0");
+  // Also when the alert was read, and the box still says what was refused.
+  actions.dismiss();
+  expect(await actions.edit({ edit: "zero_", args: {} })).toBe(false);
+  expect(store.alert.value?.message).toContain("[99]");
   expect(model.sent.some((sent) => sent.content["op"] === "edit")).toBe(false);
+  await actions.selectText("");
+  void actions.edit({ edit: "zero_", args: {} });
+  await settle();
+  expect(model.last("edit").content["region"]).toBe("[...]");
 });
 
 test("listed cells are sent as they were typed: their canonical text cannot be read back", async () => {

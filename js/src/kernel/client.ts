@@ -189,6 +189,11 @@ export function createClient(channel: Channel): Client {
   }
 
   channel.on("msg:custom", onMessage as (...args: never[]) => void);
+  // A kernel that restarts closes its comm: asking then throws, which is how the page learns of it before the next click.
+  const probe = (): void => {
+    if (!closed) request("hello", {}).catch(() => {});
+  };
+  channel.on("comm_live_update", probe as (...args: never[]) => void);
 
   return {
     request,
@@ -223,6 +228,7 @@ export function createClient(channel: Channel): Client {
       closed = true;
       clearTimeout(again);
       channel.off("msg:custom", onMessage as (...args: never[]) => void);
+      channel.off("comm_live_update", probe as (...args: never[]) => void);
       for (const [event, listener] of traits) channel.off(event, listener);
       failAll(new Gone());
       events = null;

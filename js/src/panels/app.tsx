@@ -3,6 +3,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { HeatmapView } from "../heatmap/heatmap";
 import { type Page, widthOf } from "../state/view";
 import { AlertBar } from "./alert";
+import { ComparisonTable } from "./comparison";
 import { EditBar } from "./edit-bar";
 import { Face } from "./faces";
 import { Footer } from "./footer";
@@ -11,6 +12,7 @@ import { Header } from "./header";
 import { Help } from "./help";
 import { History } from "./history";
 import { Inspector } from "./inspector";
+import { Holds, Snapshots } from "./keepsakes";
 import { onRootKey } from "./keys";
 import { Toolbar } from "./toolbar";
 import { Tree } from "./tree";
@@ -71,6 +73,7 @@ export function App(page: Page) {
       <Verdict {...page} />
       <Footer {...page} />
       {view.help.value && <Help view={view} />}
+      {store.comparison.value && <ComparisonTable page={page} of={store.comparison.value} />}
     </section>
   );
 }
@@ -97,7 +100,13 @@ function Verdict(page: Page) {
         </button>
       )}
       {open && <Gradients {...page} />}
-      {open && <History {...page} />}
+      {open && (
+        <div class="wl-past">
+          <History {...page} />
+          <Holds {...page} />
+          <Snapshots {...page} />
+        </div>
+      )}
     </aside>
   );
 }

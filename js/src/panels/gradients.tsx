@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { Cause, GradientRow, Gradients as Report, Status } from "../kernel/protocol";
 import type { Page } from "../state/view";
-import { count, number } from "./format";
+import { count, middle, number } from "./format";
 import { barScale, causesOf, normText, ratioText, rowText, tally } from "./gradient-rows";
 import { StatusSign, statusWords } from "./sign";
 import { useSight } from "./use-window";
@@ -61,6 +61,13 @@ function Body({ page, report }: { page: Page; report: Report | null }) {
   }
   return (
     <>
+      {report.revision < page.store.revision.value && (
+        <p class="wl-hint wl-synthetic">
+          {page.store.working.value.startsWith("checking")
+            ? "Checking what the last change did …"
+            : `Seen at revision ${report.revision}; the model has changed since.`}
+        </p>
+      )}
       {report.synthetic !== null && (
         <p class="wl-hint wl-synthetic">{report.synthetic || "Checked with a made-up input."}</p>
       )}
@@ -205,7 +212,7 @@ function RowAndCause({ row, index, open, bar, cardRef, page, report, onPick }: R
           <StatusSign status={row.status} />
         </span>
         <span role="gridcell" class="wl-name">
-          <bdi dir="ltr">{row.name}</bdi>
+          <bdi dir="ltr">{middle(row.name)}</bdi>
         </span>
         <span role="gridcell" class="wl-norm-bar">
           {ratio ? <span class="wl-ratio wl-num">{ratio}</span> : null}

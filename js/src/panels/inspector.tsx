@@ -1,9 +1,11 @@
 /** The title over the picture: which tensor, and its numbers. */
 import type { Summary, TensorColumns } from "../kernel/protocol";
+import { canPeek } from "../state/store";
 import type { Page } from "../state/view";
 import { count, labelledShape, number } from "./format";
 
-export function Inspector({ store }: Page) {
+export function Inspector(page: Page) {
+  const { store } = page;
   const open = store.open.value;
   const tensors = store.hello.value?.tensors;
   if (!open || !tensors) return null;
@@ -16,7 +18,52 @@ export function Inspector({ store }: Page) {
       <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
       <span class="wl-num wl-dim">{place(tensors, at)}</span>
       <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
+      <Look {...page} />
     </div>
+  );
+}
+
+/** What of the tensor is shown, and a look back. */
+function Look({ store, actions }: Page) {
+  const open = store.open.value;
+  const views = [
+    "value",
+    "before",
+    "gradient",
+    "held",
+    ...(store.lab.value?.snapshots ?? []).map((label) => `diff:${label}`),
+  ];
+  const back = canPeek(store);
+  return (
+    <span class="wl-look">
+      <button
+        type="button"
+        class="wl-ghost"
+        aria-pressed={store.peek.value}
+        disabled={!back}
+        title="The tensor as it was before its last change (hold O)"
+        onClick={() => {
+          store.peek.value = !store.peek.value;
+        }}
+      >
+        Before
+      </button>
+      <select
+        aria-label="View"
+        title="What of the tensor is shown"
+        value={open?.view}
+        onChange={async (event) => {
+          const select = event.currentTarget;
+          await actions.showView(select.value);
+          // Refused: the choice goes back to what is shown.
+          select.value = store.open.value?.view ?? "value";
+        }}
+      >
+        {views.map((view) => (
+          <option key={view}>{view}</option>
+        ))}
+      </select>
+    </span>
   );
 }
 

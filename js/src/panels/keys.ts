@@ -2,6 +2,7 @@
  * Keys of the whole widget. Whatever a plain key does here, it must not reach the notebook, where `d d` deletes the cell;
  * what the browser or the host does with Ctrl, Alt, Tab and F keys passes.
  */
+import { canPeek, type Store } from "../state/store";
 import type { Page } from "../state/view";
 
 export function onRootKey(event: KeyboardEvent, { store, actions, view }: Page, root: HTMLElement): void {
@@ -32,7 +33,22 @@ export function onRootKey(event: KeyboardEvent, { store, actions, view }: Page, 
     if (key === "p") store.tool.value = "pan";
     else if (key === "s") store.tool.value = "select";
     else if (key === "b") store.tool.value = "brush";
+    else if (key === "r") void actions.repeat();
+    else if (key === "o" && !event.repeat && canPeek(store)) lookBack(store, root);
   }
+}
+
+/** Until the key comes up, or the focus goes where its coming up is not heard. */
+function lookBack(store: Store, root: HTMLElement): void {
+  store.peek.value = true;
+  const ended = new AbortController();
+  const { signal } = ended;
+  const end = (): void => {
+    store.peek.value = false;
+    ended.abort();
+  };
+  root.addEventListener("keyup", (event) => event.key.toLowerCase() === "o" && end(), { signal });
+  root.addEventListener("focusout", end, { signal });
 }
 
 /** Whether the widget keeps the key to itself. */

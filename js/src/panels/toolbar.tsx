@@ -1,9 +1,11 @@
 /** Above the picture: what the pointer does, which cells are meant, how they are drawn. */
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useRef } from "preact/hooks";
-import type { Range, Reduction, Tool } from "../state/store";
+import type { BrushMode, Tool } from "../state/store";
 import type { Page } from "../state/view";
 import { count, numel } from "./format";
+import { Menu } from "./menu";
+import { TargetChoice } from "./target";
 
 const TOOLS: readonly [Tool, string, string][] = [
   ["pan", "Pan", "Drag moves the picture (P)"],
@@ -34,30 +36,21 @@ export function Toolbar(page: Page) {
       </div>
       {store.tool.value === "brush" && <Brush {...page} />}
       <RegionBox {...page} />
+      {store.tool.value !== "brush" && <TargetChoice store={store} />}
       <span class="wl-grow" />
-      <select
-        aria-label="Cells in one point"
-        title="How several cells in one point of the picture are drawn"
-        value={store.reduction.value}
-        onChange={(event) => {
-          store.reduction.value = event.currentTarget.value as Reduction;
-        }}
-      >
-        <option value="extreme">max |w|</option>
-        <option value="mean">mean</option>
-      </select>
-      <select
-        aria-label="Colour range"
-        title="The colours reach from minus to plus this magnitude"
-        value={store.range.value.kind}
-        onChange={(event) => {
-          store.range.value = { kind: event.currentTarget.value as Exclude<Range["kind"], "typed"> };
-        }}
-      >
-        <option value="symmetric">± symmetric</option>
-        <option value="robust">± 99.5 %</option>
-        {store.range.value.kind === "typed" && <option value="typed">± {store.range.value.limit}</option>}
-      </select>
+      <Menu
+        text="⋯"
+        name="Other cells"
+        title="Everything, the rest, one further"
+        kind="wl-icon"
+        off={!open}
+        items={[
+          { label: "All (Ctrl+A)", run: () => page.actions.reselect("all") },
+          { label: "Invert (I)", run: () => page.actions.reselect("invert") },
+          { label: "Wider by one (G)", run: () => page.actions.reselect("grow") },
+          { label: "None (Esc)", run: () => void page.actions.selectText("") },
+        ]}
+      />
     </div>
   );
 }
@@ -81,12 +74,25 @@ function Brush({ store }: Page) {
           }}
         />
       </label>
+      <select
+        aria-label="Brush mode"
+        title="What painting does to a cell"
+        value={store.brush_mode.value}
+        onChange={(event) => {
+          store.brush_mode.value = event.currentTarget.value as BrushMode;
+        }}
+      >
+        {["set", "add", "scale", "hold"].map((mode) => (
+          <option key={mode}>{mode}</option>
+        ))}
+      </select>
       <label class="wl-field">
         <span>value</span>
         <input
           class="wl-num wl-short"
           type="text"
           aria-label="Brush value"
+          disabled={store.brush_mode.value === "hold"}
           spellcheck={false}
           autocomplete="off"
           value={store.brush_value.value}
@@ -144,6 +150,7 @@ function RegionBox({ store, actions }: Page) {
         title="Cells as Python indexes them: [3, :, 1:2]. Enter applies, empty is the whole tensor."
         onInput={(event) => {
           draft.value = event.currentTarget.value;
+          wrong.value = false;
         }}
         onKeyDown={(event) => {
           if (event.key === "Enter") {
@@ -153,6 +160,7 @@ function RegionBox({ store, actions }: Page) {
           } else if (event.key === "Escape" && draft.value !== null) {
             draft.value = null;
             wrong.value = false;
+            store.refused.value = "";
           }
         }}
         // What was typed is what the next edit means, Enter or not; a refused text is not asked for twice.

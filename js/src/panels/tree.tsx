@@ -86,6 +86,7 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
   const active = useSignal<Node | null>(null);
   const typed = useRef({ text: "", at: 0 });
   const status = useComputed(() => new Map(store.gradients.value?.rows.map((row) => [row.name, row])));
+  const held = useComputed(() => new Set(store.lab.value?.holds.map((hold) => hold.name)));
   const open = store.open.value?.name;
   const position = rows.findIndex((row) => row.node === active.value);
   const [start, end] = rowsInSight(sight, rows.length, ROW);
@@ -157,6 +158,11 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
       tabIndex={0}
       aria-activedescendant={position >= start && position < end ? `${view.id}-row-${position}` : undefined}
       onKeyDown={onKey}
+      // A row that got the focus by a click would take it along when its parent is folded.
+      onMouseDown={(event) => {
+        event.preventDefault();
+        box.current?.focus({ preventScroll: true });
+      }}
       onFocus={() => {
         if (position < 0 && rows.length > 0) {
           const at = rows.findIndex((row) => row.node.name === open);
@@ -175,6 +181,7 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
             open={row.node.tensor >= 0 && row.node.name === open}
             gradient={row.node.tensor >= 0 ? status.value.get(row.node.name) : undefined}
             tensors={tensors}
+            held={row.node.tensor >= 0 && held.value.has(row.node.name)}
             onPick={() => activate(row)}
           />
         ))}
@@ -191,13 +198,15 @@ interface RowProps {
   open: boolean;
   gradient: GradientRow | undefined;
   tensors: TensorColumns | undefined;
+  held: boolean;
   onPick(): void;
 }
 
-function TreeRow({ id, row, top, active, open, gradient, tensors, onPick }: RowProps) {
+function TreeRow({ id, row, top, active, open, gradient, tensors, held, onPick }: RowProps) {
   const { node } = row;
   const isModule = node.kind === "module";
   const words = describe(node, tensors, gradient);
+  if (held) words.push("some cells are held");
   return (
     <div
       id={id}
@@ -227,6 +236,11 @@ function TreeRow({ id, row, top, active, open, gradient, tensors, onPick }: RowP
         <span class="wl-type">{node.type}</span>
       ) : (
         <span class="wl-marks wl-num">
+          {held && (
+            <svg class="wl-pin" viewBox="0 0 12 12" aria-hidden="true">
+              <path d="M4 1h4l-.5 4L9.5 7v1h-7V7l2-2zM6 8v3.5" fill="currentColor" stroke="currentColor" />
+            </svg>
+          )}
           {(tensors?.aliases[node.tensor]?.length ?? 0) > 0 && <span class="wl-tied">tied</span>}
           {dims(tensors?.shape[node.tensor] ?? [])}
         </span>

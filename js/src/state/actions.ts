@@ -128,6 +128,7 @@ export function createActions(store: Store, client: Client): Actions {
 
   function select(region: RegionInfo | null, cells?: Float64Array): void {
     store.selection.value = region ? { region, ...(cells ? { cells } : {}) } : null;
+    store.refused.value = "";
     client.setTrait("region", regionTrait());
   }
 
@@ -139,7 +140,11 @@ export function createActions(store: Store, client: Client): Actions {
 
   async function parse(name: string, text: string): Promise<RegionInfo | null> {
     const answer = await ask("reading the region", () => client.request("region", { name, text }));
-    if (!answer || store.open.value?.name !== name) return null;
+    if (store.open.value?.name !== name) return null;
+    if (!answer) {
+      store.refused.value = text;
+      return null;
+    }
     const { region } = answer.reply;
     // Listed cells print as "[12 cells]", which cannot be read back: what was typed can.
     const spelled = /^\[\d+ cells?\]$/.test(region.text) ? { ...region, text } : region;
@@ -150,6 +155,11 @@ export function createActions(store: Store, client: Client): Actions {
   async function ready(): Promise<string | undefined> {
     // A region that is being read and turns out not to fit must not become "the whole tensor".
     if (selecting && (await selecting) === null) return undefined;
+    if (store.refused.value) {
+      const message = `Region ${store.refused.value} does not fit this tensor. Correct it or clear it, then edit.`;
+      store.alert.value = { message };
+      return undefined;
+    }
     return store.open.value?.name;
   }
 
@@ -162,6 +172,7 @@ export function createActions(store: Store, client: Client): Actions {
         store.notice.value = "";
         store.where.value = null;
         store.preview.value = null;
+        store.peek.value = false;
         select(null);
       });
       client.setTrait("selected", name);
@@ -297,7 +308,7 @@ export function createActions(store: Store, client: Client): Actions {
     },
     async tiles(name, tiles, encoding, signal, view) {
       const fields = { name, ...viewed(view), tiles, encoding };
-      const { reply, buffer, revision } = await client.request("tiles", fields, { signal });
+      const { reply, buffer, revision } = await feed.drawing(client.request("tiles", fields, { signal }));
       meet(revision);
       return { tiles: reply.tiles, left: reply.left, buffer, revision };
     },

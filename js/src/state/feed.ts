@@ -12,6 +12,9 @@ import { createSummaries, type Summaries } from "./summaries";
 export type Changed = [string, Bounds][] | "everything";
 export type Listener = (changed: Changed, revision: number) => void;
 
+/** How long after an edit the check waits for the picture to ask for its tiles, in milliseconds. */
+const PICTURE_FIRST = 120;
+
 export interface Feed {
   summaries: Summaries;
   listeners: Set<Listener>;
@@ -24,6 +27,8 @@ export interface Feed {
   ask<T>(words: string, task: () => Promise<T>, retry?: Omit<Alert, "message">): Promise<T | null>;
   /** The kernel answers an edit before it checks, so that the picture does not wait for a backward pass. */
   checkSoon(state: LabState): void;
+  /** Marks a request of the picture as under way: the check waits for it. */
+  drawing<T>(task: Promise<T>): Promise<T>;
   check(): Promise<void>;
 }
 
@@ -31,6 +36,8 @@ export function createFeed(store: Store, client: Client): Feed {
   const listeners = new Set<Listener>();
   const summaries = createSummaries(store, client, meet);
   let checking = false;
+  let drawings = 0;
+  let checkTimer: ReturnType<typeof setTimeout> | undefined;
   let checkAgain = false;
   let repaint: ReturnType<typeof setTimeout> | undefined;
   let catchUp: ReturnType<typeof setTimeout> | undefined;
@@ -126,8 +133,25 @@ export function createFeed(store: Store, client: Client): Feed {
 
   function checkSoon(state: LabState): void {
     if (!state.auto_check || state.gradients?.revision === store.revision.value) return;
-    if (checking) checkAgain = true;
-    else void check();
+    if (checking) {
+      checkAgain = true;
+      return;
+    }
+    // The kernel answers one request at a time: the picture asks in the next frames, and goes first.
+    clearTimeout(checkTimer);
+    checkTimer = setTimeout(() => {
+      if (drawings > 0) checkSoon(state);
+      else void check();
+    }, PICTURE_FIRST);
+  }
+
+  async function drawing<T>(task: Promise<T>): Promise<T> {
+    drawings += 1;
+    try {
+      return await task;
+    } finally {
+      drawings -= 1;
+    }
   }
 
   async function check(): Promise<void> {
@@ -166,7 +190,7 @@ export function createFeed(store: Store, client: Client): Feed {
       }
     },
   });
-  return { summaries, listeners, meet, tell, takeHello, takeState, ask, checkSoon, check };
+  return { summaries, listeners, meet, tell, takeHello, takeState, ask, checkSoon, drawing, check };
 }
 
 /** What an entry changed, as `tell` wants it. */

@@ -71,6 +71,8 @@ export interface Store {
   /** What is being waited for, in words; empty when nothing is. */
   working: Signal<string>;
   alert: Signal<Alert | null>;
+  /** A region text that does not fit and still stands in its box: nothing may be edited meanwhile. Empty: there is none. */
+  refused: Signal<string>;
   /** An outcome that is no error, such as "No cell changed." */
   notice: Signal<string>;
   open: Signal<OpenTensor | null>;
@@ -103,6 +105,7 @@ export function createStore(): Store {
     queued: signal(0),
     working: signal(""),
     alert: signal(null),
+    refused: signal(""),
     notice: signal(""),
     open: signal(null),
     selection: signal(null),
@@ -124,3 +127,13 @@ export function createStore(): Store {
 
 /** The field `view` of a request: absent for the values themselves. */
 export const viewed = (view: string | undefined): { view?: string } => (view && view !== "value" ? { view } : {});
+
+/** Whether the open tensor has a "before": an entry in force has changed it. */
+export function canPeek(store: Store): boolean {
+  const name = store.open.value?.name;
+  const history = store.lab.value?.history;
+  return (
+    history?.entries.slice(0, history.position).some((entry) => entry.changed.some(([which]) => which === name)) ??
+    false
+  );
+}

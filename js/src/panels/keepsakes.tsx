@@ -1,0 +1,99 @@
+/** What is kept beside the history: holds in force, and snapshots to compare with and go back to. */
+import { useSignal } from "@preact/signals";
+import type { Page } from "../state/view";
+import { count } from "./format";
+
+export function Holds({ store, actions }: Page) {
+  const holds = store.lab.value?.holds ?? [];
+  if (holds.length === 0) return null;
+  return (
+    <section class="wl-section wl-kept">
+      <h4>
+        Holds <span class="wl-num">{holds.length}</span>
+      </h4>
+      {/* biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one. */}
+      <ul role="list" aria-label="Holds" data-wl="holds">
+        {holds.map((hold) => (
+          <li key={hold.id} class="wl-kept-row" title={hold.text}>
+            <button type="button" class="wl-plain wl-text" onClick={() => void actions.openTensor(hold.name, "held")}>
+              {hold.text}
+            </button>
+            <span class="wl-num">{count(hold.cells)}</span>
+            <button
+              type="button"
+              class="wl-ghost"
+              aria-label={`Release hold ${hold.id}`}
+              onClick={() => void actions.release(hold.id)}
+            >
+              Release
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+export function Snapshots({ store, actions }: Page) {
+  const label = useSignal("");
+  const labels = store.lab.value?.snapshots ?? [];
+  const ready = label.value.trim() !== "" && store.lab.value !== null;
+  return (
+    <section class="wl-section wl-kept">
+      <form
+        class="wl-head"
+        onSubmit={async (event) => {
+          event.preventDefault();
+          if (ready && (await actions.snapshot(label.value.trim()))) label.value = "";
+        }}
+      >
+        <h4>Snapshots</h4>
+        <input
+          type="text"
+          aria-label="Snapshot label"
+          placeholder="label"
+          spellcheck={false}
+          autocomplete="off"
+          value={label.value}
+          onInput={(event) => {
+            label.value = event.currentTarget.value;
+          }}
+        />
+        <button type="submit" class="wl-ghost" disabled={!ready} title="Remember all values under this label">
+          Take
+        </button>
+      </form>
+      {labels.length > 0 && (
+        // biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one.
+        <ul role="list" aria-label="Snapshots" data-wl="snapshots">
+          {labels.map((each) => (
+            <li key={each} class="wl-kept-row">
+              <span class="wl-text" title={each}>
+                {each}
+              </span>
+              <button type="button" class="wl-ghost" onClick={() => void actions.compare(each)}>
+                Compare
+              </button>
+              <button
+                type="button"
+                class="wl-ghost"
+                title="Every tensor as it was then; can be undone"
+                onClick={() => void actions.restore(each)}
+              >
+                Restore
+              </button>
+              <button
+                type="button"
+                class="wl-ghost"
+                aria-label={`Drop ${each}`}
+                onClick={() => void actions.drop(each)}
+              >
+                ✕
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
