@@ -151,7 +151,7 @@ def weak(evidence: Evidence, found: Found) -> None:
         by = f": {norm.where} subtracts the mean again" if norm is not None else ""
         text = f"{name}: adding a constant there does not change the loss{by}, so its gradient is rounding noise."
         seen = (
-            f"the {op.terms} terms of its gradient cancel to below {number(32 * op.epsilon)} of their absolute sum",
+            f"the {op.terms} terms of its gradient cancel to below {number(32 * op.epsilon)} of what they could add up to",
         )
         repair = f"Leave it out (bias=False): it has no effect before {norm.where}." if norm is not None else None
         found.add(Cause("invariant", name, (name,), "info", text, seen, repair, f"{name} has no effect", name))

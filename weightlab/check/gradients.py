@@ -8,7 +8,6 @@ together (rule G5). Reentrant checkpointing delivers a gradient in parts, so the
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,7 +75,7 @@ def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recordi
         rows=rows,
         causes=find_causes(evidence),
         synthetic=probe.synthetic,
-        note=attempt.note,
+        note=_note(attempt.note, recording.unmeasured),
         training=probe.callee.training,
     )
 
@@ -100,6 +99,13 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
     if probe.synthetic:
         raise ProbeFailed(f"{title}: no input that was made up fits, the last one raised {raised}. {GIVE}") from last
     raise ProbeFailed(f"{title}: the forward pass raised {raised}") from last
+
+
+def _note(made_up: str, unmeasured: set[str]) -> str:
+    if not unmeasured:
+        return made_up
+    missing = f"could not be measured, so causes behind it may be missing: {', '.join(sorted(unmeasured))}"
+    return f"{made_up}; {missing}" if made_up else missing
 
 
 def _scalar(loss: Any) -> Tensor:
@@ -130,7 +136,11 @@ def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, 
 
         def hook(leaf: Tensor) -> None:
             if leaf.grad is not None:
-                _add(found, name, Gradient(leaf.grad, axis, len(found)))
+                gradient = Gradient(leaf.grad, axis, len(found))
+                if name in found:
+                    found[name].add(gradient)
+                else:
+                    found[name] = gradient
                 leaf.grad = None
 
         return hook
@@ -185,15 +195,6 @@ def _grads_aside(leaves: list[Tensor]) -> Iterator[None]:
     finally:
         for leaf, grad in aside:
             leaf.grad = grad
-
-
-def _add(found: dict[str, Gradient], name: str, new: Gradient) -> None:
-    old = found.get(name)
-    if old is not None:  # by its alias and by a closure: the parts add up to at most this
-        new.largest = torch.maximum(old.largest, new.largest)
-        new.norm = math.hypot(old.norm, new.norm)
-        new.order = old.order
-    found[name] = new
 
 
 def _padding(name: str, recording: Recording) -> Tensor | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from weightlab.check.measures import LOOKUPS, RELU, Op, Scale
+from weightlab.check.measures import LOOKUPS, RELU, Op, Scale, extremes, highest, measurable, used_rows, wide
 from weightlab.check.sandbox import Sandbox
 
 ATTRIBUTES_THAT_MAKE = {"data", "T", "mT", "H", "mH", "real", "imag"}
@@ -36,6 +36,7 @@ class Recording(TorchFunctionMode):
         self.ran: set[str] = set()
         self.live = True
         self.scales: set[str] = set()  # parameters used as a factor
+        self.unmeasured: set[str] = set()  # functions whose arguments or results are of a kind that is not measured
         self._sandbox = sandbox
         self._makers: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._stack: list[tuple[str, str]] = []
@@ -61,6 +62,7 @@ class Recording(TorchFunctionMode):
         self.ops.clear()
         self.ran.clear()
         self.scales.clear()
+        self.unmeasured.clear()
         self._makers.clear()
         self._stack.clear()
 
@@ -87,50 +89,90 @@ class Recording(TorchFunctionMode):
         if not self.live:
             return func(*args, **kwargs)
         plain = name.rstrip("_") if not name.startswith("__") else name
-        taken = list(_tensors((args, kwargs)))
-        highest = None
-        if plain in RELU and taken and taken[0].is_floating_point() and taken[0].numel():
-            highest = _highest(taken[0])
-        # Looked up before the call: an in-place function returns the tensor that it took.
-        inputs, parameters, outside, outside_zero = self._arguments(taken)
-        saw_gradient = any(tensor.requires_grad for tensor in taken)
+        taken: list[Tensor] = []
+        op = None
+        try:
+            taken = list(_tensors((args, kwargs)))
+            op = self._called(plain, taken, args, kwargs)
+        except Exception:  # of a kind of tensor that we do not know: the user's forward goes on
+            self.unmeasured.add(plain)
         result = func(*args, **kwargs)
-        made = list(_tensors((result,)))
-        if name == "__setitem__":
-            made = [args[0]]
-        if not made or (len(made) == 1 and self._sandbox.stands_for(made[0]) and not written):
-            return result
-        path, kind = self._stack[-1] if self._stack else ("", "")
-        op = Op(len(self.ops), plain, path, kind, inputs, parameters, outside, outside_zero)
-        op.grad_enabled, op.saw_gradient, op.highest = torch.is_grad_enabled(), saw_gradient, highest
-        op.samples = taken[0].shape[0] if taken and taken[0].ndim else 1
-        if plain in LOOKUPS and len(taken) >= 2:
-            op.used_rows = _used_rows(taken[0], taken[1].shape[0], _argument(args, kwargs, 2, "padding_idx", plain))
-        if "dropout" in plain:
-            op.probability = float(kwargs.get("p", args[1] if len(args) > 1 and isinstance(args[1], float) else 0.5))
-        if plain in ("mul", "__mul__", "__rmul__", "multiply", "div", "__imul__"):
-            self.scales.update(parameters)
-        if plain == "linear" or plain.startswith("conv"):
-            flat = [self._sandbox.stands_for(tensor) for tensor in taken[2:] if tensor.ndim == 1]
-            op.bias = next((each for each in flat if each is not None), "")
-        self._finish(op, made)
+        if op is not None:
+            made = list(_tensors((result,)))
+            if name == "__setitem__":
+                made = [args[0]]
+            if made and not (len(made) == 1 and self._sandbox.stands_for(made[0]) and not written):
+                self._finish(op, made)
         return result
 
-    def _finish(self, op: Op, made: list[Tensor]) -> None:
-        self.ops.append(op)
-        for tensor in made:
-            self._makers[id(tensor)] = (weakref.ref(tensor), op.index)
-            op.tracked = op.tracked or tensor.requires_grad
-            if op.is_view or not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta:
-                continue
-            op.outs.append(Scale.of(tensor))
-            if tensor.requires_grad and not tensor.is_leaf:
-                tensor.register_hook(_keep_gradient(op))
+    def _called(self, name: str, taken: list[Tensor], args: Any, kwargs: dict[str, Any]) -> Op:
+        """An Op with what its arguments say. Before the call: an in-place function returns the tensor that it took."""
+        path, kind = self._stack[-1] if self._stack else ("", "")
+        inputs, parameters, outside = self._arguments(taken)
+        op = Op(len(self.ops), name, path, kind, inputs, parameters, outside is not None, outside or [])
+        op.grad_enabled, op.saw_gradient = torch.is_grad_enabled(), any(tensor.requires_grad for tensor in taken)
+        op.samples = taken[0].shape[0] if taken and taken[0].ndim else 1
+        if not all(map(measurable, taken)):
+            return op
+        if name in RELU and taken and taken[0].is_floating_point() and taken[0].numel():
+            op.highest = highest(taken[0])
+        if name in LOOKUPS and len(taken) >= 2:
+            op.used_rows = used_rows(taken[0], taken[1].shape[0], _argument(args, kwargs, 2, "padding_idx", name))
+        if "dropout" in name:
+            op.probability = float(kwargs.get("p", args[1] if len(args) > 1 and isinstance(args[1], float) else 0.5))
+        if name in ("mul", "__mul__", "__rmul__", "multiply", "div", "__imul__"):
+            self.scales.update(parameters)
+        if name == "linear" or name.startswith("conv"):
+            flat = [self._sandbox.stands_for(tensor) for tensor in taken[2:] if tensor.ndim == 1]
+            op.bias = next((each for each in flat if each is not None), "")
+        return op
 
-    def _arguments(self, taken: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[str, ...], bool, bool]:
+    def _finish(self, op: Op, made: list[Tensor]) -> None:
+        op.index = len(self.ops)
+        self.ops.append(op)
+        try:
+            for tensor in made:
+                self._makers[id(tensor)] = (weakref.ref(tensor), op.index)
+                op.tracked = op.tracked or tensor.requires_grad
+                if op.is_view or not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta:
+                    continue
+                if not measurable(tensor):
+                    self._give_up(op)
+                    return
+                op.outs.append(Scale.of(tensor))
+                if tensor.requires_grad and not tensor.is_leaf:
+                    tensor.register_hook(self._keep_gradient(op))
+        except Exception:
+            self._give_up(op)
+
+    def _give_up(self, op: Op) -> None:
+        self.unmeasured.add(op.name)
+        op.outs.clear()
+        op.tracked = True  # what is not known is not called a cut
+
+    def _keep_gradient(self, op: Op) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            if self.live:  # the forward differentiates on its own, as a gradient penalty does
+                return
+            try:
+                op.grads.append(Scale.of(gradient))
+                if op.bias:
+                    op.spread.append(torch.linalg.vector_norm(gradient.detach(), dtype=wide(gradient)))
+                    axis = (
+                        gradient.ndim - 1 if op.name == "linear" else max(gradient.ndim - _kernel_axes(op.name) - 1, 0)
+                    )
+                    op.terms += gradient.numel() // max(1, gradient.shape[axis])
+                    op.epsilon = max(op.epsilon, torch.finfo(gradient.dtype).eps)
+            except Exception:
+                self.unmeasured.add(op.name)
+
+        return hook
+
+    def _arguments(self, taken: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[str, ...], list[Tensor] | None]:
+        """Ops and parameters that these come from; for those from elsewhere, if any, their extreme values."""
         inputs: list[int] = []
         parameters: list[str] = []
-        outside, zero = False, True
+        outside: list[Tensor] | None = None
         for tensor in taken:
             name = self._sandbox.stands_for(tensor)
             if name is not None:
@@ -140,9 +182,8 @@ class Recording(TorchFunctionMode):
             if maker is not None and maker[0]() is tensor:
                 inputs.append(maker[1])
             elif not self._sandbox.is_buffer(tensor):
-                outside = True
-                zero = zero and tensor.is_floating_point() and not bool(tensor.detach().any())
-        return tuple(inputs), tuple(dict.fromkeys(parameters)), outside, outside and zero
+                outside = [*(outside or ()), *extremes(tensor)]
+        return tuple(inputs), tuple(dict.fromkeys(parameters)), outside
 
     def _knows(self, tensor: Tensor) -> bool:
         """Whether an Op made this tensor as it is: one made inside an autograd.Function gets its graph afterwards."""
@@ -163,61 +204,27 @@ class Recording(TorchFunctionMode):
                 return
             while self._stack and self._stack.pop()[0] != path:
                 pass
-            unknown = [tensor for tensor in _tensors((output,)) if not self._knows(tensor)]
-            if unknown and any(tensor.requires_grad for tensor in unknown):
+            try:
+                unknown = [tensor for tensor in _tensors((output,)) if not self._knows(tensor)]
+                if not any(tensor.requires_grad for tensor in unknown):
+                    return
                 taken = list(_tensors((args, kwargs)))
-                inputs, _taken, outside, zero = self._arguments(taken)
+                inputs, _taken, outside = self._arguments(taken)
                 own = [p for p in module._parameters.values() if p is not None]
                 held = self._arguments(own)[1]
                 kind = type(module).__name__
-                op = Op(len(self.ops), kind.lower(), path, kind, inputs, held, outside, zero)
+                op = Op(0, kind.lower(), path, kind, inputs, held, outside is not None, outside or [])
                 op.saw_gradient = any(tensor.requires_grad for tensor in taken)
+            except Exception:
+                self.unmeasured.add(type(module).__name__)
+            else:
                 self._finish(op, unknown)
 
         return hook
 
 
-def _highest(values: Tensor) -> Tensor:
-    """Largest value per unit of a ReLU's input: axis 1 of images and volumes, the last axis otherwise."""
-    values = values.detach()
-    if values.ndim < 2:
-        return values.reshape(-1).clone()
-    axis = 1 if values.ndim >= 4 else values.ndim - 1
-    return values.amax(dim=[other for other in range(values.ndim) if other != axis])
-
-
-def _keep_gradient(op: Op) -> Callable[[Tensor], None]:
-    def hook(gradient: Tensor) -> None:
-        op.grads.append(Scale.of(gradient))
-        if op.bias:
-            axis = gradient.ndim - 1 if op.name == "linear" else max(gradient.ndim - _kernel_axes(op.name) - 1, 0)
-            sums = torch.linalg.vector_norm(
-                gradient.detach(),
-                ord=1,
-                dim=[a for a in range(gradient.ndim) if a != axis] or None,
-                dtype=_wide(gradient),
-            )
-            op.absolute += float(torch.linalg.vector_norm(sums))
-            op.terms += gradient.numel() // max(1, gradient.shape[axis])
-            op.epsilon = max(op.epsilon, torch.finfo(gradient.dtype).eps)
-
-    return hook
-
-
 def _kernel_axes(name: str) -> int:
     return next((axes for axes in (1, 2, 3) if name.endswith(f"{axes}d")), 2)
-
-
-def _wide(values: Tensor) -> torch.dtype | None:
-    return torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else None
-
-
-def _used_rows(indices: Tensor, rows: int, padding: Any) -> Tensor:
-    used = torch.zeros(rows, dtype=torch.bool, device=indices.device)
-    used[indices.detach().reshape(-1).long().clamp(0, rows - 1)] = True
-    if isinstance(padding, int):
-        used[padding] = False
-    return used.cpu()
 
 
 def _argument(args: Any, kwargs: dict[str, Any], position: int, key: str, name: str) -> Any:

@@ -111,7 +111,7 @@ class GradientReport:
         rows: one per parameter, in the tree's order.
         causes: why rows are not flowing, worst first.
         synthetic: whether the input was made up.
-        note: what was made up: the input, or the choice of loss; empty where the user gave both.
+        note: what was made up (the input, or the choice of loss), and what could not be measured; empty for neither.
         training: whether the model was in training mode.
     """
 

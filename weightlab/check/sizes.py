@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from weightlab.check.measures import Op, largest
+from weightlab.check.measures import Op, largest, wide
 from weightlab.model.tree import ParameterTree
 
 # A gradient is weak when its root mean square is below this share of the largest one that arrived before it, that is
@@ -15,15 +15,15 @@ from weightlab.model.tree import ParameterTree
 # size, this one moves by less than a rounding step. Depth alone explains such a ratio only by a product of many small
 # factors (Hochreiter et al. 2001, "Gradient flow in recurrent nets", section 2).
 WEAK = 2.0**-23
-# A sum of n terms with a relative error of eps each: below this multiple of eps times the sum of their absolute
-# values, a bias gradient is rounding noise (Higham 2002, "Accuracy and Stability", section 4.2; 32 leaves room for n).
+# A sum of n terms with a relative error of eps each: below this multiple of eps times the sum that terms of this size
+# could have, a bias gradient is rounding noise (Higham 2002, "Accuracy and Stability", section 4.2; 32 leaves room for n).
 CANCELLED = 32.0
 
 
 class Gradient:
-    """What is kept of one parameter's gradient: a vector with one number per output unit."""
+    """What is kept of one parameter's gradient: a vector with one number per output unit, and its norm."""
 
-    __slots__ = ("axis", "largest", "norm", "order")
+    __slots__ = ("_norm", "axis", "largest", "order")
 
     def __init__(self, gradient: Tensor, axis: int, order: int) -> None:
         values = gradient.detach()
@@ -33,10 +33,20 @@ class Gradient:
             rows = torch.zeros(gradient.shape[0], dtype=values.values().dtype, device=values.device)
             inner = values.values()
             rows[values.indices()[0]] = largest(inner, 0) if inner.ndim > 1 else inner.abs()
-            self.largest, self.norm = rows, _norm(inner)
+            self.largest, self._norm = rows, _norm(inner)
         else:
             self.largest = largest(values, axis) if values.ndim else values.abs().reshape(1)
-            self.norm = _norm(values)
+            self._norm = _norm(values)
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm. Read after the backward only: it waits for the device."""
+        return float(self._norm)
+
+    def add(self, other: Gradient) -> None:
+        """Another part of the same gradient: by a closure beside the alias. The parts add up to at most this."""
+        self.largest = torch.maximum(self.largest, other.largest)
+        self._norm = torch.hypot(self._norm, other._norm)
 
 
 def unit_axis(tree: ParameterTree, name: str) -> int:
@@ -47,15 +57,15 @@ def unit_axis(tree: ParameterTree, name: str) -> int:
     return 1 if transposed and local.startswith("weight") and len(tree[name].shape) > 1 else 0
 
 
-def _norm(values: Tensor) -> float:
+def _norm(values: Tensor) -> Tensor:
     """Euclidean norm; in float32 for half types, and in float64 only where float32 over- or underflows."""
     if values.numel() == 0:
-        return 0.0
-    wide = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else None
-    norm = float(torch.linalg.vector_norm(values, dtype=wide))
-    if (norm == 0.0 or math.isinf(norm)) and values.device.type != "mps":
-        double = torch.complex128 if values.is_complex() else torch.float64
-        norm = float(torch.linalg.vector_norm(values.to(double)))
+        return torch.zeros(())
+    double = torch.complex128 if values.is_complex() else torch.float64
+    # On CUDA at once: to look whether it is needed would wait for the device.
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=double if values.is_cuda else wide(values))
+    if values.device.type not in ("cuda", "mps") and float(norm) in (0.0, math.inf):
+        norm = torch.linalg.vector_norm(values.to(double))
     return norm
 
 
@@ -72,15 +82,13 @@ def weak(tree: ParameterTree, gradients: dict[str, Gradient], ops: list[Op]) -> 
     cancelled: set[str] = set()
     for name in {op.bias for op in ops if op.bias in gradients}:
         held = [op for op in ops if op.bias == name]
-        total, terms, epsilon = (
-            sum(op.absolute for op in held),
-            sum(op.terms for op in held),
-            max(op.epsilon for op in held),
-        )
-        # Terms of random sign leave about 1 / sqrt(terms) of their absolute sum: far above what counts as cancelled.
-        limit = min(CANCELLED * epsilon, 0.01 / math.sqrt(max(1, terms))) * total
+        terms, epsilon = sum(op.terms for op in held), max(op.epsilon for op in held)
+        spread = math.hypot(*(float(norm) for op in held for norm in op.spread))
+        # The absolute sum of n terms is at most sqrt(n) times their Euclidean norm (Cauchy-Schwarz), and terms of
+        # random sign add up to about that norm itself: far above what counts as cancelled.
+        limit = min(CANCELLED * epsilon * math.sqrt(terms), 0.01) * spread
         only = all(op.bias == name for op in ops if name in op.parameters)
-        if only and terms > 1 and gradients[name].norm <= limit and total > 0:
+        if only and terms > 1 and gradients[name].norm <= limit and spread > 0:
             cancelled.add(name)
     return weak | cancelled, cancelled
 
