@@ -387,7 +387,7 @@ class Lab(Archive, Holding):
                     self._versions[name] = self._version(name)
             for key in [key for key in self._pyramids if "\0" in key]:
                 del self._pyramids[key]  # other views are made anew: what they show may depend on any change
-            self.holds.captured(names)
+            self.holds.captured(entry.changed)
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()
             self.revision += 1

@@ -7,7 +7,7 @@ the optimizer do what it wants and puts the cells right after each step, bit by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,8 +52,8 @@ class Constraint:
         if self.kind == "keep":
             return f"Hold {cells}"
         if self.kind == "clamp":
-            low = "" if self.min is None else f" from {self.min:g}"
-            high = "" if self.max is None else f" to {self.max:g}"
+            low = "" if self.min is None else f" from {_short(self.min)}"
+            high = "" if self.max is None else f" to {_short(self.max)}"
             return f"Hold {cells}{low}{high}"
         if self.kind == "tie":
             assert self.source is not None
@@ -66,12 +66,19 @@ class Constraint:
         if self.active and self._release is not None:
             self._release(self)
 
-    def capture(self, tensor: Tensor) -> None:
-        """Take what is to be kept from the cells as they are now."""
-        if self.kind == "keep":
-            self.kept = storage.read(tensor, self.region)
-        elif self.kind == "sign":
-            self.kept = storage.read(tensor, self.region).sign().to(torch.int8)
+    def capture(self, tensor: Tensor, among: Region | None = None) -> None:
+        """Take what is to be kept from the cells as they are now; only those that are `among` others too, if given."""
+        if self.kind not in ("keep", "sign"):
+            return
+        now = storage.read(tensor, self.region)
+        if self.kind == "sign":
+            now = now.sign().to(torch.int8)
+        if among is not None and self.kept is not None and not among.is_whole:
+            mark = torch.zeros(tensor.shape, dtype=torch.bool)
+            storage.write(mark, among, _set)
+            others = ~storage.read(mark, self.region).to(now.device)
+            storage.as_integers(now)[others] = storage.as_integers(self.kept.to(now.device))[others]
+        self.kept = now
 
     def __str__(self) -> str:
         return self.text
@@ -162,11 +169,16 @@ class Constraints:
         constraint.active = False
         self._held.remove(constraint)
 
-    def captured(self, names: set[str]) -> None:
-        """The user edited these tensors: what is held follows (a hold is against the optimizer, not against the user)."""
-        for constraint in self._held:
-            if constraint.name in names:
-                constraint.capture(self._tree.tensor(constraint.name))
+    def captured(self, changed: Iterable[tuple[str, Region]]) -> None:
+        """The user edited these cells: what is held follows (a hold is against the optimizer, not against the user).
+
+        Held cells beside them keep what was held: after an optimizer's step the tensor may hold something else there.
+        """
+        for name, region in changed:
+            first = self._tree[name].name
+            for constraint in self._held:
+                if constraint.name == first and _meet(constraint.region, region):
+                    constraint.capture(self._tree.tensor(first), region)
 
     def enforce(self) -> set[str]:
         """Put all held cells right; returns the names of the tensors that hold some.
@@ -216,6 +228,10 @@ class Constraints:
             if constraint.name == info.name:
                 storage.write(mask, constraint.region, _set)
         return mask
+
+
+def _short(bound: object) -> str:
+    return f"{bound:g}" if isinstance(bound, int | float) else str(bound)
 
 
 def _set(cells: Tensor) -> None:
