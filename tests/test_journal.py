@@ -409,3 +409,60 @@ def test_a_fingerprint_tells_any_two_cells_apart(size: int) -> None:
         seen.add(fingerprint(moved.view(torch.float32)))
     assert len(seen) == 7
     assert fingerprint(cells.clone()) in seen
+
+
+def test_a_stroke_that_takes_itself_back_makes_no_entry(small_cnn: nn.Sequential) -> None:
+    """J7: no change, no entry; and cells that were edited twice count once."""
+    lab = wl.Lab(small_cnn)
+    with lab.stroke("there and back"):
+        lab["fc.weight"].neg_()
+        lab["fc.weight"].neg_()
+    assert lab.history == ()
+    with lab.stroke("twice"):
+        lab["fc.bias"][:2].fill_(1)
+        lab["fc.bias"][:2].fill_(2)
+        lab["fc.bias"][3].fill_(5)
+    assert lab.history[-1].cells == 3
+    assert small_cnn.fc.bias[:2].tolist() == [2, 2]
+
+
+def test_undo_finds_the_tensor_that_the_model_has_now() -> None:
+    """J8: after load_state_dict(assign=True) a forced undo restores the bytes in what the model holds."""
+    model = nn.Linear(3, 2)
+    before = raw(model.weight)
+    lab = wl.Lab(model)
+    lab["weight"].zero_()
+    model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
+    with pytest.raises(wl.UndoConflict):
+        lab.undo()
+    lab.undo(force=True)
+    assert raw(model.weight) == before
+
+
+def test_a_layer_that_was_replaced_is_the_one_that_is_edited(small_cnn: nn.Sequential) -> None:
+    """J1: the tree follows the model; a weight that is computed since goes through its originals."""
+    from torch.nn.utils import prune
+
+    lab = wl.Lab(small_cnn)
+    small_cnn.fc = nn.Linear(4, 2)
+    lab["fc.weight"].zero_()
+    assert small_cnn.fc.weight.count_nonzero() == 0
+    assert lab["fc.weight"].shape == (2, 4)
+    prune.l1_unstructured(small_cnn.conv1, "weight", amount=5)
+    lab["conv1.weight"][0].zero_()
+    small_cnn(torch.randn(1, 3, 7, 7))
+    assert small_cnn.conv1.weight[0].count_nonzero() == 0
+
+
+def test_a_listener_that_raises_does_not_stop_the_others(small_cnn: nn.Sequential) -> None:
+    lab = wl.Lab(small_cnn)
+    heard: list[object] = []
+
+    def fail(changed: object) -> None:
+        raise ZeroDivisionError
+
+    lab.on_change(fail)
+    lab.on_change(heard.append)
+    with pytest.warns(UserWarning, match="a callback raised ZeroDivisionError"):
+        lab["fc.bias"].fill_(3)
+    assert len(heard) == 1

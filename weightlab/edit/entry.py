@@ -103,6 +103,12 @@ class CellPatch(Patch):
         """Write the other side into a copy of the tensor."""
         storage.put(copy, self.region, self._saved.tensor())
 
+    def count_changed(self) -> int:
+        """How many cells are not what they were before."""
+        tensor = self._find()
+        assert tensor is not None
+        return int(storage.differing(self._saved.tensor(), storage.read(tensor, self.region).cpu()).count_nonzero())
+
     def conflict(self) -> str:
         tensor = self._find()
         if tensor is None:

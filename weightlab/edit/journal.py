@@ -49,6 +49,10 @@ class Step:
     notes: tuple[str, ...] = ()
     moments: tuple[str, ...] = ()
     zeroed: Region | None = None
+    first: Patch | None = None  # of a stroke's first edit of the same cells
+
+    def __post_init__(self) -> None:
+        self.first = self.patches[0]
 
 
 # What torch raises for arguments that a kernel does not take.
@@ -175,8 +179,32 @@ class Journal:
         steps, self._open = self._open, outer
         if outer is not None:
             outer.extend(steps)
-        elif steps:
+        elif steps and (self._settle(steps) or any(len(step.patches) > 1 or step.edit is None for step in steps)):
             made.append(self._record(steps, text))
+
+    def _settle(self, steps: list[Step]) -> int:
+        """Count what a stroke changed in the end where it edited the same cells again; returns the cells in all.
+
+        Earlier steps on the same region give their count to the last one. 0: the stroke took all of it back itself.
+        """
+        last: dict[tuple[str, Region], Step] = {}
+        total = 0
+        for step in steps:
+            patch = step.patches[0]
+            if not isinstance(patch, CellPatch):
+                total += 1
+                continue
+            key = (patch.name, patch.region)
+            first = last.get(key)
+            if first is not None:
+                step.first = first.first
+                first.cells = first.rounded = 0
+            last[key] = step
+        for step in last.values():
+            if step.first is not step.patches[0] and isinstance(step.first, CellPatch):
+                step.cells = step.first.count_changed()
+            total += step.cells
+        return total
 
     def undo(self, force: bool = False) -> Entry | None:
         """Take back the last applied entry, byte for byte (rule J2).
@@ -323,7 +351,7 @@ class Journal:
 
     def _record(self, steps: list[Step], text: str) -> Entry:
         names = tuple(dict.fromkeys(name for step in steps for name in step.names))
-        most = max(steps, key=lambda step: step.rounded)
+        most = max(reversed(steps), key=lambda step: (step.rounded, step.cells > 0))
         entry = Entry(
             id=self._next_id,
             edits=tuple(step.edit for step in steps if step.edit is not None),
