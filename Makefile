@@ -88,20 +88,20 @@ clean:
 	@touch $@
 
 # The page first: the editable install then finds it built and needs no Node of its own.
-.make/lab: pyproject.toml constraints.txt .make/venv
+.make/lab: pyproject.toml .ci/constraints.txt .make/venv
 	@$(PAGE) build
 	@echo "Installing WeightLab, PyTorch and JupyterLab (the first time takes minutes) ..."
-	@set -o pipefail; $(PIP) --constraint constraints.txt --editable ".[lab]" | $(BIG)
+	@set -o pipefail; $(PIP) --constraint .ci/constraints.txt --editable ".[lab]" | $(BIG)
 	@touch $@
 
-.make/dev: pyproject.toml constraints.txt .make/venv
+.make/dev: pyproject.toml .ci/constraints.txt .make/venv
 	@$(PAGE) build
 	@echo "Installing WeightLab and the development tools (the first time takes minutes) ..."
-	@set -o pipefail; $(PIP) --constraint constraints.txt --editable ".[lab,dev]" | $(BIG)
+	@set -o pipefail; $(PIP) --constraint .ci/constraints.txt --editable ".[lab,dev]" | $(BIG)
 	@touch $@ .make/lab
 
 .make/bench: .make/lab
-	@set -o pipefail; $(PIP) --constraint constraints.txt --editable ".[lab,bench]" | $(BIG)
+	@set -o pipefail; $(PIP) --constraint .ci/constraints.txt --editable ".[lab,bench]" | $(BIG)
 	@touch $@
 
 .make/chromium: .make/dev
