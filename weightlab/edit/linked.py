@@ -60,4 +60,4 @@ def advice(tree: ParameterTree, edit: Edit) -> list[str]:
     if found is None:
         return []
     path, region = found
-    return [f"{path} behind it still puts out its shift for {region.numel} channels; zero_(linked=True) sets them too"]
+    return [f"{path} behind it still puts out its shift there; zero_(linked=True) sets that to 0 too"]
