@@ -2,6 +2,8 @@
 
 import random
 import weakref
+from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,6 +286,89 @@ def test_an_exception_leaves_no_trace(kind, where, error):
     with pytest.raises(ProbeFailed if error is RuntimeError else KeyboardInterrupt, match="planted"):
         check(model, batch, failing)
     same(before, print_of(model))
+
+
+class Cache:
+    def __init__(self):
+        self.keys, self.count, self.layers = torch.zeros(3), 0, [Slotted()]
+
+
+class Slotted:
+    __slots__ = ("later", "values")
+
+    def __init__(self):
+        self.values = torch.zeros(2)
+
+
+class Keeper(nn.Module):
+    """Holds all kinds of things, and moves each of them in its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.array, self.nested = np.zeros(3), {"a": [1, {"b": np.zeros(2)}], "t": ([torch.zeros(2)], 5)}
+        self.generators = [np.random.default_rng(0), np.random.RandomState(0), random.Random(0)]
+        self.deep, self.pair = [[torch.zeros(2)]], (torch.zeros(2), [1])
+        self.cache, self.plain = Cache(), SimpleNamespace(tensor=torch.zeros(2), seen=set())
+        self.ordered, self.hidden = OrderedDict(a=1, b=2), [nn.BatchNorm1d(2)]
+        self.cycle = [1]
+        self.cycle.append(self.cycle)
+        self.cache.owner = self
+        self.long = [[0]] + [0] * 300_000
+
+    def forward(self, x):
+        h = self.hidden[0](self.fc(x))
+        self.array += 1
+        self.nested["a"].append(2)
+        self.nested["a"][1]["b"] -= 1
+        self.nested["t"][0][0].add_(1)
+        self.generators[0].normal(), self.generators[1].rand(), self.generators[2].random()
+        self.deep[0][0].add_(h.sum())
+        self.pair[0].add_(1)
+        self.pair[1].append(2)
+        self.cache.keys[0] = 7
+        self.cache.count += 1
+        self.cache.layers[0].values.add_(1)
+        self.cache.layers[0].later = 1
+        self.cache.layers.append(None)
+        self.plain.tensor.add_(1)
+        self.plain.seen.add(3)
+        self.ordered.move_to_end("a")
+        self.ordered["c"] = 3
+        self.cycle.append(4)
+        self.long.pop()
+        if not hasattr(self, "added"):
+            self.added = nn.Linear(1, 1)
+        return h
+
+
+def inside(value, seen=()):
+    """Identity and content of what can be reached from a value."""
+    if id(value) in seen:
+        return id(value)
+    seen = (*seen, id(value))
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        flags = (value._version, value.requires_grad, value.grad_fn) if isinstance(value, torch.Tensor) else ()
+        return id(value), value.tolist(), *flags
+    if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+        state = getattr(value, "getstate", None) or getattr(value, "get_state", None)
+        return id(value), repr(state() if state else value.bit_generator.state)
+    if isinstance(value, dict):
+        return id(value), [(key, inside(item, seen)) for key, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return id(value), len(value), [inside(item, seen) for item in value[:9]]
+    if isinstance(value, (nn.Module, Cache, Slotted, SimpleNamespace)):
+        names = [*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())]
+        return id(value), [(name, inside(getattr(value, name), seen)) for name in names if hasattr(value, name)]
+    return repr(value)
+
+
+def test_what_modules_keep_beside_tensors_is_put_back():
+    """G1: arrays, generators, nested containers, objects, modules in lists; each keeps its identity and its content."""
+    model, batch = Keeper(), (torch.randn(5, 3), torch.randn(5, 2))
+    before = inside(model)
+    assert {row.status for row in check(model, batch, F.mse_loss).rows} <= {"flowing", "weak"}
+    assert inside(model) == before
 
 
 def test_the_users_parameter_hooks_do_not_run():

@@ -50,6 +50,7 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
 
 def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recording) -> GradientReport:
     recording.hook()
+    parameters = [info for info in tree if info.kind == "parameter"]  # before a forward that adds some of its own
     attempt, loss = _forward(probe, recording)
     recording.live = False
     with recording:
@@ -61,8 +62,7 @@ def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recordi
         _row(
             info, _trained(info, sandbox), gradients.get(info.name), info.name in faint, _padding(info.name, recording)
         )
-        for info in tree
-        if info.kind == "parameter"
+        for info in parameters
     )
     zero = {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()}
     status: dict[str, str] = {row.name: row.status for row in rows}

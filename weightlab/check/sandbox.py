@@ -2,16 +2,16 @@
 
 Each parameter is replaced, for the length of the check, by an alias: another Parameter over the same memory, so that
 values are not copied but gradients, hooks and accumulators of the real one are left alone. Buffers are replaced by
-copies. Every module's attributes are noted before and put back after, so counters, lists, computed weights (old-style
-`weight_norm`, `prune`) and train/eval flags are as before too.
+copies, and so is every other tensor that modules hold, directly or inside containers and objects of their own
+(`attributes`). Counters, lists, arrays, generators, computed weights (old-style `weight_norm`, `prune`) and train/eval
+flags are as before too.
 
 Swapping lasts through the backward as well: reentrant checkpointing recomputes there, and must meet the aliases.
 What a forward writes into a parameter in place (`nn.Embedding(max_norm=...)`) is undone from a copy that
 `Sandbox.before_write` takes just before the first write.
 
-Not covered: tensors that only a closure or a global holds, Python objects deeper than one level inside a module's
-attribute, and whatever the user's own hooks do outside the model. A forward
-hook of the user runs once per check and records the check's activations; hooks on real parameters do not run.
+Not covered: what only a closure, a class or a global holds, and whatever the user's own hooks do outside the model. A
+forward hook of the user runs once per check and records the check's activations; hooks on real parameters do not run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from weightlab.check.attributes import Attributes
 from weightlab.errors import ProbeFailed
 from weightlab.model.tree import ParameterTree
 
@@ -52,7 +51,7 @@ class Sandbox:
         self._kept: list[Tensor] = []  # keeps the ids above alive
         self._owners: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor, Any]] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._undo = contextlib.ExitStack()
         self._tree = tree
         self._modules = list({id(m): m for root in roots for m in root.modules()}.values())
 
@@ -62,8 +61,9 @@ class Sandbox:
             for info in self._tree:
                 if info.kind == "parameter":
                     self._alias(info.name, (info.name, *info.aliases))
+            attributes = Attributes(self._stand_in_for, self._undo)
             for module in self._modules:
-                self._swap(module)
+                attributes.note(module)
             for held in self.real.values():
                 for parameter in held:
                     self._put_aside(parameter)
@@ -73,19 +73,23 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._undo:
-            self._undo.pop()()
-        for parameter, before, version in self._written.values():
-            with torch.inference_mode(False), torch.no_grad(), version:
-                parameter.copy_(before)
-        self._written.clear()
+        try:
+            self._undo.close()  # goes on to the end, whatever one of them raises
+        finally:
+            for parameter, before, version in self._written.values():
+                with torch.inference_mode(False), torch.no_grad(), version:
+                    parameter.copy_(before)
+            self._written.clear()
 
     def before_write(self, tensor: Tensor) -> None:
         """Keep the bytes of every parameter in this tensor's storage, once, because it is about to be written to."""
+        while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            tensor = torch._C._functorch.get_unwrapped(tensor)
         for parameter in self._owners.get(_storage(tensor), ()):
             if id(parameter) not in self._written:
                 version = torch.autograd._unsafe_preserve_version_counter(parameter)  # type: ignore[attr-defined]
-                self._written[id(parameter)] = (parameter, parameter.detach().clone(), version)
+                with torch._C._DisableFuncTorch():
+                    self._written[id(parameter)] = (parameter, parameter.detach().clone(), version)
 
     def stands_for(self, tensor: Tensor) -> str | None:
         """The name of the parameter that this very tensor object is, or is the alias of."""
@@ -122,65 +126,38 @@ class Sandbox:
             if parameter is None or any(parameter is other for other in self.real.get(name, ())):
                 continue
             self.real.setdefault(name, []).append(parameter)
-            self._kept.append(parameter)
             self.names[id(parameter)] = name
-            self._owners.setdefault(_storage(parameter), []).append(parameter)
+            self._guard(parameter)
             if parameter.requires_grad:
                 if name not in self.aliases:
                     self.aliases[name] = _leaf_over(parameter)
                     self.names[id(self.aliases[name])] = name
                 self._stand_in[id(parameter)] = self.aliases[name]
 
-    def _swap(self, module: nn.Module) -> None:
-        """Note a module's attributes and containers; put stand-ins where tensors are."""
-        attributes = vars(module)
-        before = dict(attributes)
-        self._undo.append(partial(_put_back, attributes, before))
-        for key, value in before.items():
-            if key == "_modules":
-                continue
-            if isinstance(value, torch.Generator):
-                self._undo.append(partial(_set_state, value, value.get_state()))
-            elif isinstance(value, dict):
-                content = dict(value)
-                self._undo.append(partial(_put_back, value, content))
-                for inner, item in content.items():
-                    stand_in = self._stand_in_for(item)
-                    if stand_in is not item:
-                        dict.__setitem__(value, inner, stand_in)
-            elif isinstance(value, (list, deque)):
-                items = list(value)
-                self._undo.append(partial(_put_back_items, value, items))
-                for position, item in enumerate(items):
-                    stand_in = self._stand_in_for(item)
-                    if stand_in is not item:
-                        value[position] = stand_in
-            elif isinstance(value, set):
-                self._undo += [partial(value.update, set(value)), value.clear]
-            elif type(value) is tuple:
-                changed = tuple(self._stand_in_for(item) for item in value)
-                if any(a is not b for a, b in zip(changed, value, strict=True)):
-                    attributes[key] = changed
-            else:
-                stand_in = self._stand_in_for(value)
-                if stand_in is not value:
-                    attributes[key] = stand_in
-
-    def _stand_in_for(self, value: object) -> object:
-        """The alias of a parameter, a copy of any other tensor without history, else the value itself."""
-        if not isinstance(value, Tensor):
-            return value
+    def _stand_in_for(self, value: Tensor) -> Tensor:
+        """The alias of a parameter, a copy of any other tensor without history, else the tensor itself."""
         if id(value) in self._stand_in:
             return self._stand_in[id(value)]
+        if id(value) in self._copies or value.is_meta or value.layout is not torch.strided or value.is_nested:
+            return value
         # A computed weight has a history, or is recomputed by a hook: copying it would cut or waste. Frozen
-        # parameters keep their place: nothing accumulates on them, and before_write guards their bytes.
-        if isinstance(value, nn.Parameter) or value.requires_grad or value.is_meta or value.layout is not torch.strided:
+        # parameters keep their place: nothing accumulates on them. before_write guards the bytes of both.
+        if isinstance(value, nn.Parameter) or value.requires_grad:
+            if id(value) not in self.names:
+                self._guard(value)
             return value
         copy = value.detach().clone()
         self._stand_in[id(value)] = copy
         self._copies.add(id(copy))
         self._kept.append(value)
         return copy
+
+    def _guard(self, tensor: Tensor) -> None:
+        self._kept.append(tensor)
+        storage = _storage(tensor)
+        held = self._owners.setdefault(storage, [])
+        if storage and all(tensor is not other for other in held):
+            held.append(tensor)
 
     def _put_aside(self, parameter: Tensor) -> None:
         """Take `.grad` and hooks off a real parameter: a closure may still bring it into the graph."""
@@ -196,7 +173,7 @@ class Sandbox:
             if parameter._backward_hooks is not hooks:
                 parameter._backward_hooks = hooks
 
-        self._undo.append(put_back)
+        self._undo.callback(put_back)
         if grad is not None:
             parameter.grad = None
         if after is not None:
@@ -254,10 +231,6 @@ def _seeded() -> Iterator[None]:
             generator.set_state(state)
 
 
-def _set_state(generator: torch.Generator, state: Tensor) -> None:
-    generator.set_state(state)
-
-
 def _set_parametrize_cache(enabled: int, cache: dict[Any, Any]) -> None:
     parametrize._cache_enabled, parametrize._cache = enabled, cache
 
@@ -273,20 +246,6 @@ def _leaf_over(parameter: Tensor) -> Tensor:
         values.requires_grad_()
     vars(values).update(vars(parameter))
     return values
-
-
-def _put_back(target: dict[Any, Any], before: dict[Any, Any]) -> None:
-    if list(target) != list(before):
-        dict.clear(target)
-    for key, value in before.items():
-        if key not in target or dict.__getitem__(target, key) is not value:
-            dict.__setitem__(target, key, value)
-
-
-def _put_back_items(target: list[Any] | deque[Any], before: list[Any]) -> None:
-    if len(target) != len(before) or any(a is not b for a, b in zip(target, before, strict=True)):
-        target.clear()
-        target.extend(before)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -1,4 +1,5 @@
 /** The scale beside the picture: colours, histogram of the values, round numbers, and what the scale does not show. */
+import type { ComponentChildren } from "preact";
 import type { Summary } from "../kernel/protocol";
 import { type Colours, css, entryOf, NAN_ENTRY, POSITIVE_ENTRY, rgb } from "./colormap";
 import { grouped, short, ticks } from "./numbers";
@@ -55,9 +56,11 @@ interface Props {
   limit: number;
   colours: Colours;
   height: number;
+  /** Stands below the scale. */
+  children?: ComponentChildren;
 }
 
-export function ColourBar({ summary, limit, colours, height }: Props) {
+export function ColourBar({ summary, limit, colours, height, children }: Props) {
   const { bars, outside } = summary && summary.count > 0 ? barsOf(summary, limit) : { bars: [], outside: 0 };
   const about = summary?.exact === false ? "about " : "";
   // The chips stand below and take their room from the bar.
@@ -71,7 +74,7 @@ export function ColourBar({ summary, limit, colours, height }: Props) {
       : null,
     summary?.exact === false ? { key: "sampled", text: "sampled", entry: -1, mark: "" } : null,
   ].filter((chip) => chip !== null);
-  const room = Math.max(1, height - chips.length * 22);
+  const room = Math.max(1, height - chips.length * 22 - 28);
   return (
     <div class="wl-scale">
       <div class="wl-scale-bar" role="img" aria-label={`Colours from ${short(-limit)} to ${short(limit)}`}>
@@ -105,6 +108,7 @@ export function ColourBar({ summary, limit, colours, height }: Props) {
           {text}
         </span>
       ))}
+      {children}
     </div>
   );
 }

@@ -2,7 +2,7 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Actions } from "../state/actions";
-import type { Store } from "../state/store";
+import type { Range, Reduction, Store } from "../state/store";
 import { colours, css, limitOf } from "./colormap";
 import { ColourBar } from "./colour-bar";
 import { listen } from "./input";
@@ -48,7 +48,7 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
           // biome-ignore lint/a11y/noNoninteractiveTabindex: arrows move a cell cursor in it
           tabIndex={0}
         />
-        <ReadOut picture={picture.value} />
+        <ReadOut store={store} picture={picture.value} />
         <Face store={store} picture={picture.value} />
       </div>
       <ColourBar
@@ -56,13 +56,26 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
         limit={limitOf(store.range.value, summary)}
         colours={of}
         height={picture.value?.height.value ?? 0}
-      />
+      >
+        <select
+          aria-label="Colour range"
+          title="The colours reach from minus to plus this magnitude"
+          value={store.range.value.kind}
+          onChange={(event) => {
+            store.range.value = { kind: event.currentTarget.value as Exclude<Range["kind"], "typed"> };
+          }}
+        >
+          <option value="symmetric">± all</option>
+          <option value="robust">± 99.5 %</option>
+          {store.range.value.kind === "typed" && <option value="typed">± {store.range.value.limit}</option>}
+        </select>
+      </ColourBar>
     </div>
   );
 }
 
 /** Its own component: it changes with every move of the mouse, and nothing around it does. */
-function ReadOut({ picture }: { picture: Picture | null }) {
+function ReadOut({ store, picture }: { store: Store; picture: Picture | null }) {
   const shown = picture?.shown.value;
   const legend = picture?.legend.value ?? "";
   return (
@@ -72,7 +85,22 @@ function ReadOut({ picture }: { picture: Picture | null }) {
         {shown?.was && <span class="wl-read-more">{shown.was}</span>}
         {shown?.bin && <span class="wl-read-more">{shown.bin}</span>}
       </div>
-      {legend && <div class="wl-legend">{legend}</div>}
+      {legend && (
+        <div class="wl-legend">
+          {legend}
+          <select
+            aria-label="Cells in one point"
+            title="How several cells in one point of the picture are drawn"
+            value={store.reduction.value}
+            onChange={(event) => {
+              store.reduction.value = event.currentTarget.value as Reduction;
+            }}
+          >
+            <option value="extreme">largest |w|</option>
+            <option value="mean">mean</option>
+          </select>
+        </div>
+      )}
     </div>
   );
 }

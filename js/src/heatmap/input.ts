@@ -1,5 +1,8 @@
 /** Mouse and keyboard of the picture. Keys that it handles stop here: the notebook would take them for its own. */
-import type { EditCall } from "../kernel/protocol";
+import type { EditCall, HoldCall } from "../kernel/protocol";
+import { assertNever } from "../state/assert-never";
+import { unite } from "../state/cell-sets";
+import type { BrushMode } from "../state/store";
 import { commandOf, moveCursor } from "./keyboard";
 import type { Cell } from "./layout";
 import type { Picture } from "./picture";
@@ -7,12 +10,22 @@ import { regionOfRect } from "./regions";
 import { cancel, IDLE, move, paintedIndices, press, release, span } from "./tools";
 import { pan, reveal, visible } from "./viewport";
 
-/** What painting a value asks for: zeros are written as zeros (-0 is another number), all else as the text that was typed. */
-export function brushCall(text: string): EditCall {
-  const typed = text.trim();
-  const value = Number(typed);
-  if (typed !== "" && Object.is(value, 0)) return { edit: "zero_", args: {} };
-  return { edit: "fill_", args: { value: typed } };
+/** What painting asks for: zeros are written as zeros (-0 is another number), all else as the text that was typed. */
+export function brushCall(text: string, mode: BrushMode = "set"): EditCall | HoldCall {
+  const value = text.trim();
+  switch (mode) {
+    case "set":
+      if (value !== "" && Object.is(Number(value), 0)) return { edit: "zero_", args: {} };
+      return { edit: "fill_", args: { value } };
+    case "add":
+      return { edit: "add_", args: { value } };
+    case "scale":
+      return { edit: "mul_", args: { value } };
+    case "hold":
+      return { kind: "keep" };
+    default:
+      return assertNever(mode);
+  }
 }
 
 /** Connects the events; everything ends with `signal`. */
@@ -54,7 +67,13 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     if (picture.gesture.kind === "idle") return;
     pointer = event.pointerId;
     host.setPointerCapture(pointer);
-    if (point.target.kind === "cell" && picture.gesture.kind !== "pan") {
+    const selected = store.selection.peek();
+    if (event.shiftKey && picture.gesture.kind === "select" && picture.anchor) {
+      picture.gesture = { ...picture.gesture, from: picture.anchor, dragged: true };
+      picture.cursor = picture.gesture.to;
+    } else if (event.shiftKey && picture.gesture.kind === "label" && selected) {
+      picture.gesture = { kind: "label", region: unite(selected.region.axes, picture.gesture.region) };
+    } else if (point.target.kind === "cell" && picture.gesture.kind !== "pan") {
       picture.cursor = point.target.cell;
       picture.anchor = point.target.cell;
     }
@@ -88,7 +107,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     drop();
     if (!commit) return;
     if (commit.kind === "brush") {
-      const call = brushCall(store.brush_value.peek());
+      const call = brushCall(store.brush_value.peek(), store.brush_mode.peek());
       const cells = paintedIndices(session.sheet, commit.cells);
       void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
       return;
@@ -167,6 +186,9 @@ export function listen(picture: Picture, signal: AbortSignal): void {
       case "cancel":
         if (picture.gesture.kind !== "idle") drop();
         else void actions.selectText("");
+        break;
+      case "reselect":
+        actions.reselect(command.how);
         break;
       case "zoom":
         picture.zoom(command.factor);

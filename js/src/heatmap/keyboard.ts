@@ -7,6 +7,7 @@ export type Command =
   | { kind: "page"; rows: -1 | 1; extend: boolean }
   | { kind: "select" }
   | { kind: "cancel" }
+  | { kind: "reselect"; how: "all" | "invert" | "grow" }
   | { kind: "zoom"; factor: number }
   | { kind: "fit" };
 
@@ -33,6 +34,7 @@ export function commandOf({ key, shiftKey, ctrlKey, metaKey, altKey }: Key): Com
   if (key === "Home" || key === "End") {
     return { kind: "end", to: key === "Home" ? "start" : "stop", axis: held ? "sheet" : "row", extend: shiftKey };
   }
+  if (held && key === "a") return { kind: "reselect", how: "all" };
   // With Ctrl the rest belongs to the browser and the notebook.
   if (held) return null;
   switch (key) {
@@ -51,6 +53,10 @@ export function commandOf({ key, shiftKey, ctrlKey, metaKey, altKey }: Key): Com
     case "-":
     case "_":
       return { kind: "zoom", factor: 1 / 1.5 };
+    case "i":
+      return { kind: "reselect", how: "invert" };
+    case "g":
+      return { kind: "reselect", how: "grow" };
     case "0":
     case "f":
       return { kind: "fit" };
@@ -88,6 +94,7 @@ export function moveCursor(sheet: Sheet, cursor: Cell, command: Command, page: n
       break;
     case "select":
     case "cancel":
+    case "reselect":
     case "zoom":
     case "fit":
       break;

@@ -135,3 +135,17 @@ export function flatOf(sheet: Sheet, index: number[]): number {
     sheet.layout.shape,
   );
 }
+
+/** Sheet cells, as row * columns + column, of flat row-major positions in the tensor. */
+export function cellsOfFlat(sheet: Sheet, flat: Iterable<number>): number[] {
+  const { shape } = sheet.layout;
+  const axes = shape.map((_, axis) => axis);
+  const index = new Array<number>(shape.length).fill(0);
+  const out: number[] = [];
+  for (const each of flat) {
+    unravel(each, axes, shape, index);
+    const { row, column } = cellOf(sheet, index);
+    out.push(row * sheet.columns + column);
+  }
+  return out;
+}

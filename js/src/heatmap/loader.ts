@@ -26,6 +26,7 @@ export class Loader {
     private readonly cache: TileCache,
     private readonly ask: Actions["tiles"],
     private readonly onLoad: () => void,
+    private readonly view = "value",
   ) {}
 
   get loading(): boolean {
@@ -66,7 +67,7 @@ export class Loader {
     const request = { keys: new Set(missing.map((key) => key.join(","))), encoding, abort };
     this.asked = request;
     try {
-      const reply = await this.ask(this.name, missing, encoding, abort.signal);
+      const reply = await this.ask(this.name, missing, encoding, abort.signal, this.view);
       if (this.stopped) return;
       // An aborted request that answers all the same still brought good tiles.
       this.cache.put(reply.tiles, reply.buffer, reply.revision, this.want.keys);

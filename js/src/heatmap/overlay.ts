@@ -35,6 +35,8 @@ export interface OverlayScene {
   selected: Rect[];
   /** What a drag under way would select. */
   preview: Rect[];
+  /** Held cells; where not every cell inside is held (`whole`), only the bounds are known. */
+  held: { rects: Rect[]; whole: boolean }[];
   cursor: Cell | null;
   /** Cell under the brush. */
   brush: Rect | null;
@@ -71,6 +73,7 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: OverlayScene): voi
   context.rect(-5, -5, view.area.width + 10, view.area.height + 10);
   context.clip();
   drawMarks(context, scene);
+  for (const { rects, whole } of scene.held) for (const rect of rects) hatch(context, scene, rect, whole);
   drawPainted(context, scene);
   for (const rect of scene.selected) frame(context, scene, rect, false);
   for (const rect of scene.preview) frame(context, scene, rect, true);
@@ -136,6 +139,39 @@ function frame(context: CanvasRenderingContext2D, scene: OverlayScene, rect: Rec
   if (preview) context.setLineDash([5, 3]);
   context.strokeRect(x - out, y - out, w + 2 * out, h + 2 * out);
   context.setLineDash([]);
+}
+
+/** Held cells: thin slanted lines, close together where all of them are held. */
+function hatch(context: CanvasRenderingContext2D, scene: OverlayScene, rect: Rect, whole: boolean): void {
+  const { x, y, width, height } = box(scene, rect);
+  const { view, theme } = scene;
+  const left = Math.max(x, -5);
+  const right = Math.min(x + width, view.area.width + 5);
+  const top = Math.max(y, -5);
+  const bottom = Math.min(y + height, view.area.height + 5);
+  if (right <= left || bottom <= top) return;
+  context.save();
+  context.beginPath();
+  context.rect(left, top, right - left, bottom - top);
+  context.clip();
+  context.beginPath();
+  const step = whole ? 6 : 14;
+  // Lines x + y = k * step, so that neighbours and scrolled pictures share them.
+  const from = Math.floor((left - view.x + top - view.y) / step) * step + view.x + view.y;
+  for (let k = from; k <= right + bottom; k += step) {
+    context.moveTo(k - top, top);
+    context.lineTo(k - bottom, bottom);
+  }
+  // A halo: the lines are seen on light and on dark cells.
+  context.strokeStyle = theme.background;
+  context.globalAlpha = 0.55;
+  context.lineWidth = 2.5;
+  context.stroke();
+  context.strokeStyle = theme.text;
+  context.globalAlpha = 0.75;
+  context.lineWidth = 1;
+  context.stroke();
+  context.restore();
 }
 
 /** The cursor: thin, inside the selection's line, in the colour of text. */

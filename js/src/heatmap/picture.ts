@@ -4,13 +4,14 @@
  */
 import { effect, signal } from "@preact/signals";
 import type { Actions } from "../state/actions";
+import { cellCount } from "../state/region-text";
 import type { OpenTensor, Store } from "../state/store";
 import { position } from "./axis";
 import { createCanvas2d } from "./canvas2d";
 import { colours, css, entryOf, limitOf, type Rgb, rgb } from "./colormap";
 import { hit } from "./hit";
 import { type Label, labels, marginFor } from "./labels";
-import { type AxisRange, type Cell, cellOf, indexOf, makeSheet, type Sheet } from "./layout";
+import { type AxisRange, type Cell, cellOf, cellsOfFlat, indexOf, makeSheet, type Sheet } from "./layout";
 import { Loader } from "./loader";
 import { indexText, shortest } from "./numbers";
 import { drawOverlay, type Margins, type Theme } from "./overlay";
@@ -43,11 +44,15 @@ export interface Drawn {
   y: number;
 }
 
-const KEPT_CACHES = 4;
+/** Over cells that something is about to happen to, in both themes. */
+const PICKED = "rgb(240 160 20 / 55%)";
+const KEPT_CACHES = 6;
 const KEPT_BYTES = 8 * 2 ** 20;
 
 interface Session {
   name: string;
+  /** What of the tensor is drawn: its values, or another view of it. */
+  shows: string;
   key: string;
   sheet: Sheet;
   dtype: string;
@@ -84,6 +89,7 @@ export class Picture {
   private hover: Point | null = null;
   private width = 0;
   private stage_height = 0;
+  private listed: { from: ArrayBufferView; sheet: Sheet; cells: number[] } | null = null;
   private painting: { cells: Set<number>; colour: string; sent: boolean } | null = null;
   private readonly stop: (() => void)[] = [];
 
@@ -108,7 +114,8 @@ export class Picture {
     this.stop.push(
       actions.onChanged((changed, revision) => {
         for (const [name, cache] of this.caches) {
-          if (changed === "everything") cache.mark("everything", revision);
+          // What a view shows beside an edited cell may change, too: what was held, what stood there before.
+          if (changed === "everything" || name.includes(" ")) cache.mark("everything", revision);
           else for (const [which, bounds] of changed) if (which === name) cache.mark(bounds, revision);
         }
         this.session?.loader.retry();
@@ -117,10 +124,11 @@ export class Picture {
     );
     this.stop.push(
       effect(() => {
-        this.open(store.open.value);
+        this.open(store.open.value, store.peek.value);
         // Read so that a change of any of them draws again.
         void [store.revision.value, store.reduction.value, store.range.value, store.dark.value, store.selection.value];
-        void [store.tool.value, store.brush_size.value, store.brush_value.value, store.hello.value];
+        void [store.tool.value, store.brush_size.value, store.brush_value.value, store.brush_mode.value];
+        void [store.hello.value, store.lab.value, store.preview.value];
         this.redraw();
       }),
     );
@@ -160,39 +168,54 @@ export class Picture {
     return made;
   }
 
-  private open(open: OpenTensor | null): void {
-    const key = open?.layout ? `${open.name} ${JSON.stringify(open.layout)}` : "";
-    if (this.session?.key === key) return;
+  private open(open: OpenTensor | null, peek: boolean): void {
+    const shows = peek ? "before" : (open?.view ?? "value");
+    const key = open?.layout ? `${open.name} ${shows} ${JSON.stringify(open.layout)}` : "";
+    const before = this.session;
+    if (before?.key === key) return;
+    const { cursor, anchor } = this;
     this.close();
     if (!open?.layout) return;
     const sheet = makeSheet(open.layout);
     const { name } = open;
-    const old = this.caches.get(name);
-    const same = old !== undefined && JSON.stringify(old.sheet.layout) === JSON.stringify(open.layout);
-    const cache = same ? old : new TileCache(sheet);
-    cache.trim(64 * 2 ** 20);
-    this.caches.delete(name);
-    this.caches.set(name, cache);
-    for (const each of this.caches.keys()) {
-      if (this.caches.size <= KEPT_CACHES) break;
-      this.caches.delete(each);
-    }
+    // Another view of the same sheet is seen from the same place.
+    const stays = before?.name === name && JSON.stringify(before.sheet.layout) === JSON.stringify(open.layout);
+    const cache = this.cacheOf(shows === "value" ? name : `${name} ${shows}`, sheet);
     const columns = this.store.hello.peek()?.tensors;
     const redraw = () => this.redraw();
-    const read = (cells: number[][]) => this.actions.read(name, cells);
+    const read = (cells: number[][]) => this.actions.read(name, cells, shows);
     this.session = {
       name,
+      shows,
       key,
       sheet,
       dtype: columns?.dtype[columns.name.indexOf(name)] ?? "",
       cache,
-      loader: new Loader(name, cache, this.actions.tiles, redraw),
+      loader: new Loader(name, cache, this.actions.tiles, redraw, shows),
       pointer: new Readout(read, redraw),
       cursor: new Readout(read, redraw),
       margins: { left: marginFor(sheet), top: 26, right: 12, bottom: 40 },
-      view: null,
+      view: stays ? before.view : null,
     };
-    if (this.focused) this.cursor = { row: 0, column: 0 };
+    if (stays) {
+      this.cursor = cursor;
+      this.anchor = anchor;
+    } else if (this.focused) this.cursor = { row: 0, column: 0 };
+  }
+
+  /** Tiles by name, and for other views by name and view: a space is in no dotted name. */
+  private cacheOf(key: string, sheet: Sheet): TileCache {
+    const old = this.caches.get(key);
+    const same = old !== undefined && JSON.stringify(old.sheet.layout) === JSON.stringify(sheet.layout);
+    const cache = same ? old : new TileCache(sheet);
+    cache.trim(64 * 2 ** 20);
+    this.caches.delete(key);
+    this.caches.set(key, cache);
+    for (const each of this.caches.keys()) {
+      if (this.caches.size <= KEPT_CACHES) break;
+      this.caches.delete(each);
+    }
+    return cache;
   }
 
   private close(): void {
@@ -268,6 +291,8 @@ export class Picture {
 
   private brushColour(): string {
     const { store } = this;
+    // Only a value that is set is known before the kernel answers.
+    if (store.brush_mode.peek() !== "set") return PICKED;
     const value = Number(store.brush_value.peek().trim() || "NaN");
     const of = colours(store.dark.peek());
     return css(rgb(of, entryOf(value, limitOf(store.range.peek(), store.open.peek()?.summary ?? null))));
@@ -315,9 +340,10 @@ export class Picture {
     this.labels = labels(sheet, view);
     this.hover = this.mouse && this.pointAt(this.mouse.x, this.mouse.y);
     this.drawOver(session, view, wanted, dpr);
-    this.legend.value = legendOf(wanted, sheet, store.reduction.peek());
+    this.legend.value = legendOf(wanted, sheet);
     this.read(session, wanted);
     const painted = `${session.name}@${store.revision.peek()}`;
+    host.dataset["view"] = session.shows;
     if (!complete) host.removeAttribute("data-painted");
     else if (host.getAttribute("data-painted") !== painted) host.setAttribute("data-painted", painted);
   }
@@ -368,6 +394,8 @@ export class Picture {
         ? footprint(hover.nearest, store.brush_size.peek())
         : null;
     const painted = gesture.kind === "brush" ? { cells: gesture.cells, colour: this.brushColour() } : this.painting;
+    const preview = store.preview.peek();
+    const held = (store.lab.peek()?.holds ?? []).filter((hold) => hold.name === session.name);
     const bad: CachedTile[] = [];
     if (wanted.row_level + wanted.column_level === 0) {
       for (const key of wanted.keys) {
@@ -385,13 +413,27 @@ export class Picture {
       labels: this.labels,
       colours: colours(store.dark.peek()),
       theme: themeOf(this.host),
-      selected: dragged || gesture.kind === "brush" ? [] : rects(selection?.region.axes ?? null),
-      preview: rects(dragged),
+      selected: dragged || gesture.kind === "brush" || selection?.cells ? [] : rects(selection?.region.axes ?? null),
+      preview: rects(dragged ?? (preview && preview.picked.byteLength === 0 ? preview.region.axes : null)),
+      held: held.map((hold) => ({ rects: rects(hold.axes), whole: cellCount(hold.axes) === hold.cells })),
       cursor: this.focused ? this.cursor : null,
       brush,
-      painted,
+      painted: painted ?? this.picked(sheet),
       bad,
     });
+  }
+
+  /** Cells that a preview or a selection lists one by one. */
+  private picked(sheet: Sheet): { cells: number[]; colour: string } | null {
+    const { store } = this;
+    const preview = store.preview.peek();
+    const from = preview?.picked.byteLength ? preview.picked : store.selection.peek()?.cells;
+    if (!from) return null;
+    if (this.listed?.from !== from || this.listed.sheet !== sheet) {
+      const bytes = from.buffer.slice(from.byteOffset, from.byteOffset + from.byteLength) as ArrayBuffer;
+      this.listed = { from, sheet, cells: cellsOfFlat(sheet, new Float64Array(bytes)) };
+    }
+    return { cells: this.listed.cells, colour: PICKED };
   }
 
   /** Index and value under the pointer, or at the cursor; the cursor's are also the name of the picture. */
@@ -399,7 +441,7 @@ export class Picture {
     const { sheet, name } = session;
     const { layout } = sheet;
     const cursor = this.reading(session, session.cursor, this.cursor);
-    const title = `${name} ${indexText(layout.shape)}`;
+    const title = `${name} ${indexText(layout.shape)}${session.shows === "value" ? "" : `, ${session.shows}`}`;
     const at = cursor ? `, cursor ${line(cursor)}` : "";
     const label = sheet.cells === 0 ? `${title}, no cells` : title + at;
     if (this.host.getAttribute("aria-label") !== label) this.host.setAttribute("aria-label", label);

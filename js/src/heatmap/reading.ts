@@ -46,9 +46,9 @@ export function binText(cache: TileCache, wanted: Wanted, { row, column }: Cell)
   return rows * columns > 1 ? `1 of ${rows * columns} cells, ${short(low)} … ${short(high)}` : "";
 }
 
-export function legendOf({ row_level, column_level }: Wanted, sheet: Sheet, reduction: "mean" | "extreme"): string {
+export function legendOf({ row_level, column_level }: Wanted, sheet: Sheet): string {
   const rows = Math.min(2 ** row_level, sheet.rows);
   const columns = Math.min(2 ** column_level, sheet.columns);
   if (rows * columns <= 1) return "";
-  return `each pixel: ${rows} × ${columns} cells, ${reduction === "mean" ? "mean" : "largest |w|"}`;
+  return `each pixel: ${rows} × ${columns} cells,`;
 }

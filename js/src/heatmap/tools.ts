@@ -2,6 +2,7 @@
  * The tools as state machines. A gesture is a value; press, move, release and cancel return the next one. Nothing is sent
  * before release, and cancel has nothing to take back: the gesture is dropped. Pure.
  */
+import { assertNever } from "../state/assert-never";
 import type { Tool } from "../state/store";
 import type { AxisRange, Cell, Rect, Sheet } from "./layout";
 import { flatOf, indexOf, isBlank } from "./layout";
@@ -168,8 +169,4 @@ export function paintedIndices(sheet: Sheet, cells: Set<number>): Float64Array {
     if (index) out[n++] = flatOf(sheet, index);
   }
   return out.subarray(0, n).slice().sort();
-}
-
-function assertNever(value: never): never {
-  throw new Error(`unexpected ${JSON.stringify(value)}`);
 }

@@ -1,6 +1,6 @@
 /** The line of PyTorch that does the same as the last edit, and what the edit did. */
 import { useSignal } from "@preact/signals";
-import { useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Entry } from "../kernel/protocol";
 import type { Page } from "../state/view";
 import { plural } from "./format";
@@ -11,6 +11,10 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   const entry = history?.entries[history.position - 1];
   const code = useRef<HTMLElement>(null);
   const copied = useSignal(false);
+  // One line has room. Of several the last says more than "with torch.no_grad():".
+  useLayoutEffect(() => {
+    if (code.current) code.current.scrollTop = code.current.scrollHeight;
+  }, [entry?.code]);
 
   async function copy(): Promise<void> {
     try {

@@ -184,7 +184,7 @@ export function previewText({ cells, changed, before, after }: Preview): string 
   if (cells === 0) return "No cell is meant.";
   if (changed === 0) return `None of ${count(cells)} ${cells === 1 ? "cell" : "cells"} would change.`;
   const range = (of: [number, number] | null): string =>
-    of === null ? "not finite" : of[0] === of[1] ? number(of[0]) : `${number(of[0])} … ${number(of[1])}`;
+    of === null ? "not finite" : of[0] === of[1] ? number(of[0], 3) : `${number(of[0], 3)} … ${number(of[1], 3)}`;
   const many = changed === cells ? count(cells) : `${count(changed)} of ${count(cells)}`;
   return `${many} ${cells === 1 ? "cell changes" : changed === 1 ? "cells changes" : "cells change"} · ${range(before)} → ${range(after)}`;
 }

@@ -96,7 +96,11 @@ function Item({ entry, number, current, undone, conflict, go }: ItemProps) {
     >
       <span class="wl-num">{number}</span>
       <span class="wl-text">{entry?.text ?? "as loaded"}</span>
-      {conflict ? <span class="wl-mark">conflict</span> : entry && <span class="wl-num">{count(entry.cells)}</span>}
+      {conflict ? (
+        <span class="wl-mark">conflict</span>
+      ) : (
+        entry && entry.cells > 0 && <span class="wl-num">{count(entry.cells)}</span>
+      )}
     </li>
   );
 }

@@ -15,7 +15,12 @@ export function Holds({ store, actions }: Page) {
       <ul role="list" aria-label="Holds" data-wl="holds">
         {holds.map((hold) => (
           <li key={hold.id} class="wl-kept-row" title={hold.text}>
-            <button type="button" class="wl-plain wl-text" onClick={() => void actions.openTensor(hold.name, "held")}>
+            <button
+              type="button"
+              class="wl-plain wl-text"
+              aria-label={`Show hold ${hold.id}`}
+              onClick={() => void actions.openTensor(hold.name, "held")}
+            >
               {hold.text}
             </button>
             <span class="wl-num">{count(hold.cells)}</span>
