@@ -45,7 +45,7 @@ export interface Drawn {
 }
 
 /** Over cells that something is about to happen to, in both themes. */
-const PICKED = "rgb(240 160 20 / 55%)";
+const PICKED = "rgb(240 160 20 / 42%)";
 const KEPT_CACHES = 6;
 const KEPT_BYTES = 8 * 2 ** 20;
 
