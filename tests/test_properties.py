@@ -188,7 +188,7 @@ def state(model: nn.Module) -> dict[str, bytes]:
 
 
 def raw(tensor: Tensor) -> bytes:
-    flat = tensor.detach().contiguous().flatten()
+    flat = tensor.detach().clone(memory_format=torch.contiguous_format).flatten()
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 

@@ -218,7 +218,7 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     if made.dtype.is_complex and not target.dtype.is_complex:
         raise refuse(target, f"{target.dtype_name} holds real numbers only, got {made.dtype}. Give values.real")
     # A copy: the caller may change his tensor later, and redo must give the first result.
-    return made.to("cpu", copy=True).contiguous()
+    return made.to("cpu").clone(memory_format=torch.contiguous_format)
 
 
 def number_or_tensor(args: Args, key: str, target: Target) -> Any:

@@ -151,7 +151,9 @@ def fingerprint(cells: Tensor) -> bytes:
     Over 1 MB the words are first folded: blocks of 2**16 words become one sum with fixed odd random weights (mod
     2**64), which tells where in the block a word stood; BLAKE2 over the sums and the tail tells the blocks' order.
     """
-    flat = as_integers(cells.contiguous()).flatten().view(torch.uint8)
+    # Also one cell of a strided tensor counts as contiguous, whatever its stride, and cannot be viewed as bytes then.
+    flat = as_integers(cells.contiguous()).reshape(-1)
+    flat = (flat if flat.stride() == (1,) else flat.clone(memory_format=torch.contiguous_format)).view(torch.uint8)
     digest = hashlib.blake2b(digest_size=16)
     if flat.numel() > _CHUNK:
         usable = flat.numel() // (8 * _FOLD) * (8 * _FOLD)
