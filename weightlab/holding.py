@@ -13,6 +13,9 @@ from weightlab.part import Part
 from weightlab.train.constraints import Constraint
 
 
+_NO_OPTIMIZER = "this Lab was given no optimizer: call lab.step() after each step of yours, so that holds are kept"
+
+
 class Holding(Part):
     """The holds of a Lab."""
 
@@ -54,7 +57,8 @@ class Holding(Part):
     ) -> None:
         patch = ActionPatch(text, lambda: undo(constraint), lambda: redo(constraint))
         changed = ((constraint.name, constraint.region),)
-        self.journal.include(Step(None, text, str, [patch], (constraint.name,), changed))
+        notes = () if self.optimizer is not None else (_NO_OPTIMIZER,)
+        self.journal.include(Step(None, text, str, [patch], (constraint.name,), changed, notes=notes))
 
     def _rehold(self, constraint: Constraint) -> None:
         self.holds.add(constraint)

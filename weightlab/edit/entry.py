@@ -228,4 +228,5 @@ class Entry:
         return f"Entry({self})"
 
     def __str__(self) -> str:
-        return f"{self.id}  {self.text}  ({self.cells} cell{'s' if self.cells != 1 else ''})"
+        cells = f"  ({self.cells} cell{'s' if self.cells != 1 else ''})" if self.cells else ""
+        return f"{self.id}  {self.text}{cells}"

@@ -61,7 +61,9 @@ class Diff:
 
     def __str__(self) -> str:
         width = max((len(row.name) for row in self.rows), default=4)
-        lines = [f"against {self.against}: {len(self.rows)} tensors differ, {self.equal} are equal"]
+        lines = [
+            f"against {self.against}: {_count(len(self.rows))} differ{'s' if len(self.rows) == 1 else ''}, {self.equal} {'is' if self.equal == 1 else 'are'} equal"
+        ]
         if self.rows:
             lines.append(f"{'name':{width}}  {'cells':>10}  {'max':>9}  {'mean':>9}  {'rel. l2':>9}  {'cosine':>8}")
         for row in self.rows:
@@ -70,6 +72,10 @@ class Diff:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _count(tensors: int) -> str:
+    return f"{tensors} tensor{'s' if tensors != 1 else ''}"
 
 
 class Snapshots:

@@ -23,7 +23,7 @@ Kind = Literal["keep", "clamp", "sign", "tie", "rule"]
 Rule = Callable[[Tensor], "Tensor | None"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Constraint:
     """One hold; *state*: `active` until it is released.
 
@@ -82,6 +82,9 @@ class Constraint:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"Constraint({self.text}{'' if self.active else ', released'})"
 
 
 class Constraints:
