@@ -1,5 +1,14 @@
 import { expect, test } from "vitest";
-import { type AxisRange, cellOf, flatOf, indexOf, isBlank, makeSheet, type Rect } from "../src/heatmap/layout";
+import {
+  type AxisRange,
+  cellOf,
+  cellsOfFlat,
+  flatOf,
+  indexOf,
+  isBlank,
+  makeSheet,
+  type Rect,
+} from "../src/heatmap/layout";
 import { nextIn, rectsOfRegion, regionMeets, regionOfRect, runsIn } from "../src/heatmap/regions";
 import type { Layout } from "../src/kernel/protocol";
 import { below, indices, random, randomLayout } from "./heatmap-seed";
@@ -215,4 +224,13 @@ test("a huge tensor with a step costs a bounded number of rectangles", () => {
   );
   expect(rects.length).toBeLessThanOrEqual(512);
   expect(performance.now() - started).toBeLessThan(500);
+});
+
+test("listed flat indices lie in the sheet where their tensor indices do", () => {
+  const sheet = makeSheet(conv);
+  const [out, inside, height, width] = conv.shape as [number, number, number, number];
+  const index = [out - 1, inside - 1, 0, width - 1];
+  const { row, column } = cellOf(sheet, index);
+  expect(height).toBeGreaterThan(0);
+  expect(cellsOfFlat(sheet, [flatOf(sheet, index), 0])).toEqual([row * sheet.columns + column, 0]);
 });

@@ -160,3 +160,9 @@ test("painting zero zeroes; anything else is sent as it was typed", () => {
   expect(brushCall("nan")).toEqual({ edit: "fill_", args: { value: "nan" } });
   expect(brushCall("")).toEqual({ edit: "fill_", args: { value: "" } });
 });
+
+test("the brush's mode says what painting does", () => {
+  expect(brushCall("0", "add")).toEqual({ edit: "add_", args: { value: "0" } });
+  expect(brushCall("2", "scale")).toEqual({ edit: "mul_", args: { value: "2" } });
+  expect(brushCall("2", "hold")).toEqual({ kind: "keep" });
+});

@@ -299,3 +299,12 @@ test("the cursor stays on cells that exist", () => {
   expect(go({ row: 17, column: 5 }, key("ArrowDown"))).toEqual({ row: 17, column: 5 });
   expect(key("z", false, true)).toBeNull();
 });
+
+test("Ctrl A, I and G make a selection from the one before", () => {
+  const press = (key: string, ctrlKey = false) =>
+    commandOf({ key, ctrlKey, shiftKey: false, metaKey: false, altKey: false });
+  expect(press("a", true)).toEqual({ kind: "reselect", how: "all" });
+  expect(press("i")).toEqual({ kind: "reselect", how: "invert" });
+  expect(press("g")).toEqual({ kind: "reselect", how: "grow" });
+  expect(press("i", true)).toBeNull();
+});
