@@ -159,7 +159,7 @@ def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
 
 def index_code(region: Region) -> str:
     """A region as Python index text that gives the same view shape; empty for the whole tensor."""
-    if region.is_whole:
+    if region.is_whole and not any(region.dropped):  # [:, 0] of [3, 1] names all cells, in another shape
         return ""
     if region.cells is not None:
         return f"[torch.unravel_index({arguments.literal(region.cells)}, {list(region.shape)})]"

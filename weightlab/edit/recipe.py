@@ -83,17 +83,22 @@ def strokes_of(recipe: Mapping[str, Any], tree: ParameterTree) -> list[tuple[str
             problems.append(f"{name}: {tree[name].reason.rstrip('.')}")
     if not problems:
         for entry in entries:
+            items = entry.get("edits") if isinstance(entry, Mapping) else None
+            if not isinstance(entry, Mapping) or not isinstance(items, list):
+                raise EditRefused(
+                    "recipe: an entry must hold a list of edits. The file is damaged; nothing was changed."
+                )
             edits = []
-            for item in entry.get("edits", ()) if isinstance(entry, Mapping) else ():
+            for item in items:
                 name = item.get("name") if isinstance(item, Mapping) else None
                 if not isinstance(name, str) or name not in tree:
                     problems.append(f"{name}: the model has no such tensor")
                     continue
                 edit = Edit.from_json(item, tree[name].shape, tree[name].title)
-                if edit.op not in OPERATIONS:
+                if not isinstance(edit.op, str) or edit.op not in OPERATIONS:
                     problems.append(f"{name}: there is no operation {edit.op!r}")
                 edits.append(edit)
-            strokes.append((str(entry.get("text", "")) if isinstance(entry, Mapping) else "", edits))
+            strokes.append((str(entry.get("text", "")), edits))
     if problems:
         shown = "; ".join(dict.fromkeys(problems[:8]))
         raise EditRefused(f"recipe: it does not fit this model: {shown}. Nothing was changed.")

@@ -1,0 +1,108 @@
+"""safetensors files: tied tensors, metadata, opening and saving; a half-written file never replaces a good one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, load_model, save_file
+from torch import Tensor, nn
+
+import weightlab as wl
+from weightlab.files import checkpoint
+
+
+def raw(tensor: Tensor) -> bytes:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5)
+        self.head.weight = self.embed.weight
+        self.norm = nn.BatchNorm1d(5)
+        self.register_buffer("scratch", torch.ones(2), persistent=False)
+        self.register_buffer("narrow", torch.randn(4, 3).half().t())
+        self.conv = nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+
+
+def test_a_saved_model_loads_with_the_formats_own_function(tmp_path: Path) -> None:
+    model, other = Mixed(), Mixed()
+    lab = wl.Lab(model)
+    lab["head.weight"][1].fill_(-0.0)
+    lab["embed.weight"][0, 0].fill_(float("nan"))
+    lab.save(tmp_path / "m.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+    missing, unexpected = load_model(other, tmp_path / "m.safetensors")
+    assert not missing
+    assert not unexpected
+    assert {n: raw(t) for n, t in other.state_dict().items()} == {n: raw(t) for n, t in model.state_dict().items()}
+    assert "scratch" not in load_file(tmp_path / "m.safetensors")
+    with safe_open(tmp_path / "m.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["head.weight"] == "embed.weight"
+    recipe = json.loads(metadata["weightlab_recipe"])
+    assert [entry["text"] for entry in recipe["entries"]] == [entry.text for entry in lab.history]
+
+
+def test_a_file_is_opened_edited_and_saved(tmp_path: Path) -> None:
+    wl.Lab(Mixed()).save(tmp_path / "m.safetensors")
+    lab = wl.open(tmp_path / "m.safetensors")
+    assert lab.tree["head.weight"].name == "embed.weight"
+    lab["head.weight"].zero_()
+    lab["norm.num_batches_tracked"].fill_(3)
+    lab.save(tmp_path / "m.safetensors")
+    again = load_file(tmp_path / "m.safetensors")
+    assert bool((again["embed.weight"] == 0).all())
+    assert again["norm.num_batches_tracked"].item() == 3
+
+
+def test_a_write_that_fails_leaves_the_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = wl.Lab(Mixed())
+    path = tmp_path / "m.safetensors"
+    lab.save(path)
+    good = path.read_bytes()
+
+    def half(tensors: object, file: str, metadata: object = None) -> None:
+        Path(file).write_bytes(good[: len(good) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", half)
+    lab["head.bias"].zero_()
+    with pytest.raises(wl.EditRefused, match="No space left"):
+        lab.save(path)
+    assert path.read_bytes() == good
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(wl.WeightLabError):
+        lab.save(tmp_path / "no such folder" / "m.safetensors")
+
+
+def test_a_sharded_index_is_one_model(tmp_path: Path) -> None:
+    save_file({"a.weight": torch.ones(2, 3)}, tmp_path / "one.safetensors")
+    save_file({"b.weight": torch.zeros(4)}, tmp_path / "two.safetensors")
+    index = {"weight_map": {"a.weight": "one.safetensors", "b.weight": "two.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    lab = wl.open(tmp_path / "model.safetensors.index.json")
+    assert [info.name for info in lab.tree] == ["a.weight", "b.weight"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}", b"x" * 100, None])
+@pytest.mark.parametrize("name", ["m.safetensors", "m.safetensors.index.json"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None, name: str) -> None:
+    if content == b"\x08\0\0\0\0\0\0\0{}" and name == "m.safetensors":
+        content += b"garbage"
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(wl.WeightLabError, match="cannot be read"):
+        wl.open(tmp_path / name)
+
+
+def test_what_has_no_values_is_not_saved_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(wl.EditRefused, match="cannot be saved"):
+        wl.Lab(nn.Linear(2, 2, device="meta")).save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,166 @@
+"""Named copies: diff against an independent reference, restore to the byte, large models copied on first write, transfer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import weightlab as wl
+from weightlab.edit import snapshots
+
+
+def raw(model: nn.Module) -> dict[str, bytes]:
+    return {
+        name: tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+
+
+def odd_bits(model: nn.Module) -> None:
+    """A NaN with a payload and -0.0 in the first weight."""
+    with torch.no_grad():
+        model.get_parameter("0.weight").view(torch.int32)[0, :2] = torch.tensor(
+            [0x7FC01234, -(2**31)], dtype=torch.int32
+        )
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["at once", "on first write"])
+def test_restore_gives_back_every_byte_as_one_entry(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if large:
+        monkeypatch.setattr(snapshots, "AT_ONCE", 0)
+    model = net()
+    odd_bits(model)
+    lab = wl.Lab(model)
+    before = raw(model)
+    lab.snapshot("before")
+    lab["0.weight"].fill_(0.5)
+    lab["1.bias"].normal_()
+    changed = raw(model)
+    assert {row.name for row in lab.diff("before")} == {"0.weight", "1.bias"}
+    lab.restore("before", ["1.bias"])
+    assert raw(model)["1.bias"] == before["1.bias"]
+    assert raw(model)["0.weight"] == changed["0.weight"]
+    lab.restore("before")
+    assert raw(model) == before
+    assert len(lab.diff("before")) == 0
+    assert len(lab.history) == 4
+    lab.undo()
+    lab.undo()
+    assert raw(model) == changed
+
+
+def test_steps_of_an_optimizer_are_caught_and_foreign_writes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "AT_ONCE", 0)
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    lab = wl.Lab(model)
+    before = raw(model)
+    lab.snapshot("before")
+    step(model, optimizer)
+    assert raw(model) != before
+    assert len(lab.diff("before")) == 4
+    lab.restore("before")
+    assert raw(model) == before
+    lab.snapshot("again")
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    with pytest.raises(wl.EditRefused, match="other code changed it before the snapshot"):
+        lab.diff("again")
+
+
+def test_a_diff_agrees_with_plain_loops() -> None:
+    one, other = net(), net()
+    rows = wl.Lab(one).diff(other)
+    assert [row.name for row in rows] == [name for name, _ in one.named_parameters()]
+    for row in rows:
+        a: list[float] = one.get_parameter(row.name).double().flatten().tolist()
+        b: list[float] = other.get_parameter(row.name).double().flatten().tolist()
+        gaps = [abs(x - y) for x, y in zip(a, b, strict=True)]
+        assert row.cells == sum(gap > 0 for gap in gaps)
+        assert row.max == max(gaps)
+        assert math.isclose(row.mean, sum(gaps) / len(gaps))
+        length = math.sqrt(sum(y * y for y in b))
+        assert math.isclose(row.relative_l2, math.sqrt(sum(g * g for g in gaps)) / length)
+        dot = sum(x * y for x, y in zip(a, b, strict=True))
+        assert math.isclose(row.cosine, dot / length / math.sqrt(sum(x * x for x in a)))
+
+
+def test_a_diff_takes_models_labs_state_dicts_and_files(tmp_path: Path) -> None:
+    model, other = net(), net()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        other[1].bias[1] += 1
+    lab = wl.Lab(model)
+    wl.Lab(other).save(tmp_path / "o.safetensors")
+    for against in (
+        other,
+        wl.Lab(other),
+        other.state_dict(),
+        tmp_path / "o.safetensors",
+        str(tmp_path / "o.safetensors"),
+    ):
+        rows = lab.diff(against)
+        assert [(row.name, row.cells) for row in rows] == [("1.bias", 1)]
+        assert rows.equal == 3
+    with pytest.raises(wl.UnknownName):
+        lab.diff("nope")
+    with pytest.raises(wl.EditRefused):
+        lab.diff(3)  # type: ignore[arg-type]
+
+
+def test_a_diff_tells_minus_zero_and_nan_by_their_bytes() -> None:
+    model = net()
+    lab = wl.Lab(model)
+    lab["0.bias"].zero_()
+    lab.snapshot("zero")
+    with torch.no_grad():
+        model[0].bias[0] = -0.0
+        model[0].bias[1] = float("nan")
+    assert lab.diff("zero")["0.bias"].cells == 2
+
+
+def test_unknown_labels_and_names_are_refused() -> None:
+    lab = wl.Lab(net())
+    lab.snapshot("a")
+    for act in (lambda: lab.restore("b"), lambda: lab.restore("a", ["nope"]), lambda: lab.view("0.bias", "diff:b")):
+        with pytest.raises(wl.UnknownName):
+            act()
+    for label in ("", 3):
+        with pytest.raises(wl.EditRefused):
+            lab.snapshot(label)  # type: ignore[arg-type]
+    assert lab.history == ()
+
+
+def test_transfer_copies_what_fits_and_says_why_the_rest_was_left() -> None:
+    model, other = net(), nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5))
+    with torch.no_grad():
+        other[0].bias.copy_(model[0].bias)
+    lab = wl.Lab(model)
+    before = raw(model)
+    report = lab.transfer(other)
+    assert [(row.name, row.status) for row in report] == [
+        ("0.weight", "copied"), ("0.bias", "equal"), ("1.weight", "left"), ("1.bias", "left")
+    ]  # fmt: skip
+    assert "shape [2, 4], there [5, 4]" in str(report)
+    assert torch.equal(model[0].weight, other[0].weight)
+    assert len(lab.history) == 1
+    lab.undo()
+    assert raw(model) == before
+    renamed: dict[str, Tensor] = {f"x.{name}": value for name, value in other.state_dict().items()}
+    assert lab.transfer(renamed, match=lambda name: f"x.{name}").copied == ("0.weight",)
+    with pytest.raises(wl.EditRefused):
+        lab.transfer(other, match=3)  # type: ignore[arg-type]
