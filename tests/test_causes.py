@@ -364,3 +364,20 @@ def test_bf16_and_lstm_rows_have_causes_too():
     nn.init.zeros_(lstm.head.weight)
     found = cause(check(lstm, (torch.randn(3, 6, 4), torch.randn(3, 6, 2))), "zero_weight")
     assert {"rnn.weight_ih_l0", "rnn.weight_hh_l0"} <= set(found.affects)
+
+
+def test_running_statistics_that_the_check_itself_would_spoil_are_no_cause():
+    """G3: a NaN of the forward reaches BatchNorm's buffers, in the check only."""
+
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.bn = nn.Linear(3, 4), nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            return self.bn(torch.sqrt(self.fc(x) - 100))
+
+    model = Root()
+    report = check_gradients(ParameterTree(model), Probe(model, (torch.randn(5, 3), torch.randn(5, 4)), F.mse_loss))
+    assert {cause.kind for cause in report.causes} == {"nonfinite_activation"}
+    assert "sqrt" in report.causes[0].text

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+ATOMS = {type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device}
 CALLABLES = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type, types.ModuleType)
 # Deep enough for a cache of layers, each an object with its tensors; not a walk through a whole trainer.
 OBJECTS = 2
@@ -55,10 +55,10 @@ class Attributes:
 
     def _visit(self, value: Any, nested: int, objects: int) -> Any:
         """What takes the place of this value: itself, unless it is a tensor, or a tuple with one."""
-        if type(value) in ATOMS or isinstance(value, CALLABLES):
-            return value
         if isinstance(value, Tensor):
             return value if objects and value.nbytes > BYTES else self._stand_in(value)
+        if type(value) in ATOMS or isinstance(value, CALLABLES):
+            return value
         if id(value) in self._seen:
             return self._seen[id(value)][1]
         if nested > NESTED:
@@ -88,9 +88,11 @@ class Attributes:
     def _dict(self, held: dict[Any, Any], nested: int, objects: int) -> None:
         content = dict(held)
         self._undo.callback(_put_back, held, content)
+        if not content:  # most of a module's own
+            return
         kind = _kind(held)
         for key, item in content.items() if self._affords(len(content)) else ():
-            changed = self._visit(item, nested, objects)
+            changed = item if type(item) in ATOMS else self._visit(item, nested, objects)
             if changed is not item:
                 kind.__setitem__(held, key, changed)
 
@@ -98,7 +100,7 @@ class Attributes:
         items = list(held)
         self._undo.callback(_put_back_items, held, items)
         for position, item in enumerate(items) if self._affords(len(items)) else ():
-            changed = self._visit(item, nested, objects)
+            changed = item if type(item) in ATOMS else self._visit(item, nested, objects)
             if changed is not item:
                 held[position] = changed
 
@@ -185,6 +187,8 @@ def _kind(held: dict[Any, Any]) -> type[dict[Any, Any]]:
 
 
 def _put_back(target: dict[Any, Any], before: dict[Any, Any]) -> None:
+    if not target and not before:
+        return
     kind = _kind(target)
     if len(target) != len(before) or any(a is not b for a, b in zip(kind.__iter__(target), before, strict=True)):
         kind.clear(target)

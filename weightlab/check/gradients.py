@@ -40,44 +40,46 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
         ProbeFailed: the forward or backward raised, or no input could be made. The model is as it was all the same.
     """
     roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
-    with same_surroundings(), Sandbox(tree, roots) as sandbox:
-        recording = Recording(sandbox, tree.modules)
-        try:
-            return _run(tree, probe, sandbox, recording)
-        finally:
-            recording.unhook()
-
-
-def _run(tree: ParameterTree, probe: Probe, sandbox: Sandbox, recording: Recording) -> GradientReport:
-    recording.hook()
-    parameters = [info for info in tree if info.kind == "parameter"]  # before a forward that adds some of its own
-    attempt, loss = _forward(probe, recording)
-    recording.live = False
-    with recording:
-        gradients = _backward(loss, tree, sandbox)
-    value = float(loss.detach())
-    del loss
-    faint, cancelled = weak(tree, gradients, recording.ops)
-    rows = tuple(
-        _row(
-            info, _trained(info, sandbox), gradients.get(info.name), info.name in faint, _padding(info.name, recording)
+    # The tree is not asked while stand-ins are in the model: it would read the model again, twice.
+    parameters = [info for info in tree if info.kind == "parameter"]
+    axes = {info.name: unit_axis(tree, info.name) for info in parameters}
+    modules = tree.modules
+    with same_surroundings():
+        with Sandbox(tree, roots) as sandbox:
+            recording = Recording(sandbox, modules)
+            try:
+                recording.hook()
+                attempt, loss = _forward(probe, recording)
+                recording.live = False
+                with recording:
+                    gradients = _backward(loss, axes, sandbox)
+            finally:
+                recording.unhook()
+        value = float(loss.detach())
+        del loss
+        trained = {info.name for info in parameters if _trained(info, sandbox)}
+        faint, cancelled = weak(tree, gradients, recording.ops)
+        rows = tuple(
+            _row(
+                info, info.name in trained, gradients.get(info.name), info.name in faint, _padding(info.name, recording)
+            )
+            for info in parameters
         )
-        for info in parameters
-    )
-    zero = {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()}
-    status: dict[str, str] = {row.name: row.status for row in rows}
-    grown = exploding(tree, gradients)
-    evidence = Evidence(
-        tree, status, recording.ops, recording.users(), recording.ran, zero, cancelled, grown, recording.scales
-    )
-    return GradientReport(
-        loss=value,
-        rows=rows,
-        causes=find_causes(evidence),
-        synthetic=probe.synthetic,
-        note=_note(attempt.note, recording.unmeasured),
-        training=probe.callee.training,
-    )
+        causes = find_causes(
+            Evidence(
+                tree,
+                {row.name: row.status for row in rows},
+                recording.ops,
+                recording.users(),
+                recording.ran,
+                {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()},
+                cancelled,
+                exploding(tree, gradients),
+                recording.scales,
+            )
+        )
+    note = _note(attempt.note, recording.unmeasured)
+    return GradientReport(value, rows, causes, probe.synthetic, note, probe.callee.training)
 
 
 def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
@@ -118,7 +120,7 @@ def _scalar(loss: Any) -> Tensor:
     return loss.reshape(())
 
 
-def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, Gradient]:
+def _backward(loss: Tensor, axes: dict[str, int], sandbox: Sandbox) -> dict[str, Gradient]:
     """Differentiate, and measure each gradient as it becomes complete."""
     if not loss.requires_grad:
         return {}
@@ -132,11 +134,9 @@ def _backward(loss: Tensor, tree: ParameterTree, sandbox: Sandbox) -> dict[str, 
     kept: list[tuple[str, Tensor]] = []
 
     def hook_for(name: str) -> Any:
-        axis = unit_axis(tree, name)
-
         def hook(leaf: Tensor) -> None:
             if leaf.grad is not None:
-                gradient = Gradient(leaf.grad, axis, len(found))
+                gradient = Gradient(leaf.grad, axes.get(name, 0), len(found))
                 if name in found:
                     found[name].add(gradient)
                 else:
