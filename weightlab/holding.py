@@ -12,7 +12,6 @@ from weightlab.edit.operations import Edit
 from weightlab.part import Part
 from weightlab.train.constraints import Constraint
 
-
 _NO_OPTIMIZER = "this Lab was given no optimizer: call lab.step() after each step of yours, so that holds are kept"
 
 

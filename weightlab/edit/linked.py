@@ -59,5 +59,5 @@ def advice(tree: ParameterTree, edit: Edit) -> list[str]:
     found = norm_behind(tree, edit) if edit.op == "zero_" else None
     if found is None:
         return []
-    path, region = found
+    path, _ = found
     return [f"{path} behind it still puts out its shift there; zero_(linked=True) sets that to 0 too"]

@@ -61,9 +61,9 @@ class Diff:
 
     def __str__(self) -> str:
         width = max((len(row.name) for row in self.rows), default=4)
-        lines = [
-            f"against {self.against}: {_count(len(self.rows))} differ{'s' if len(self.rows) == 1 else ''}, {self.equal} {'is' if self.equal == 1 else 'are'} equal"
-        ]
+        equal = f"{self.equal} {'is' if self.equal == 1 else 'are'} equal"
+        differ = f"{_count(len(self.rows))} differ{'s' if len(self.rows) == 1 else ''}"
+        lines = [f"against {self.against}: {differ}, {equal}"]
         if self.rows:
             lines.append(f"{'name':{width}}  {'cells':>10}  {'max':>9}  {'mean':>9}  {'rel. l2':>9}  {'cosine':>8}")
         for row in self.rows:

@@ -141,11 +141,13 @@ class ParameterTree:
             while module is not None and part not in module._modules and "_orig_mod" in module._modules:
                 module = module._modules["_orig_mod"]
             if part is not None and module is not None:
-                module = module._modules.get(part)
+                # Not .get: the modules of a scripted model are in no dict.
+                module = module._modules[part] if part in module._modules else None
         if module is None:
             return None
-        held: Tensor | None = module._parameters.get(local)
-        held = module._buffers.get(local) if held is None else held
+        held: Tensor | None = module._parameters[local] if local in module._parameters else None
+        if held is None and local in module._buffers:
+            held = module._buffers[local]
         if held is None:
             return id(module)
         if is_uninitialized(held):
