@@ -142,10 +142,10 @@ class ParameterTree:
                 module = module._modules["_orig_mod"]
             if part is not None and module is not None:
                 # Not .get: the modules of a scripted model are in no dict.
-                module = module._modules[part] if part in module._modules else None
+                module = module._modules[part] if part in module._modules else None  # noqa: SIM401
         if module is None:
             return None
-        held: Tensor | None = module._parameters[local] if local in module._parameters else None
+        held: Tensor | None = module._parameters[local] if local in module._parameters else None  # noqa: SIM401
         if held is None and local in module._buffers:
             held = module._buffers[local]
         if held is None:

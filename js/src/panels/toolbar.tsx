@@ -115,10 +115,12 @@ function RegionBox({ store, actions }: Page) {
   const hello = store.hello.value;
   const shape = open && hello ? (hello.tensors.shape[hello.tensors.name.indexOf(open.name)] ?? []) : [];
 
+  const meant = useRef<unknown[]>([]);
   useSignalEffect(() => {
-    // A selection by mouse, or another tensor, replaces what was typed.
-    void store.selection.value;
-    void store.open.value?.name;
+    // A selection by mouse, or another tensor, replaces what was typed; its summary arriving does not.
+    const now = [store.selection.value, store.open.value?.name];
+    if (now.every((each, at) => each === meant.current[at])) return;
+    meant.current = now;
     draft.value = null;
     wrong.value = false;
   });
