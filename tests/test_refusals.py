@@ -73,7 +73,59 @@ BAD: dict[str, tuple[Act, str]] = {
         lambda lab: lab.apply(wl.Edit("fc.bias", wl.Region.whole((6,)), "zero_")), r"for shape \[6\]"
     ),
     "a stroke without words": (lambda lab: lab.stroke(3).__enter__(), "text must be a str"),
+    "two ellipses": (lambda lab: lab["fc.weight"][..., 0, ...], "once"),
+    "a step backwards": (lambda lab: lab["fc.bias"][::-1], "step must be at least 1"),
+    "a new axis": (lambda lab: lab["fc.bias"][None], "got None"),
+    "a float index": (lambda lab: lab["fc.bias"][1.5], "index is made of"),
+    "a text index": (lambda lab: lab["fc.bias"]["0"], "index is made of"),
+    "an index tensor past the end": (lambda lab: lab["fc.bias"][[0, 9]], "does not fit"),
+    "a list of text": (lambda lab: lab["fc.bias"].copy_(["a"]), "no tensor"),
+    "complex values": (lambda lab: lab["fc.bias"].copy_(torch.ones(5) * 1j), "real numbers only"),
+    "sparse values": (lambda lab: lab["fc.bias"].copy_(torch.ones(5).to_sparse()), "dense tensor"),
+    "meta values": (lambda lab: lab["fc.bias"].copy_(torch.ones(5, device="meta")), "dense tensor"),
+    "an item of a wrong shape": (lambda lab: lab["fc.weight"].__setitem__(0, torch.ones(3)), "do not broadcast"),
+    "a blend of a wrong shape": (lambda lab: lab["fc.bias"].lerp_(torch.ones(4), 0.5), "do not broadcast"),
+    "a blend with a text": (lambda lab: lab["fc.bias"].lerp_(torch.ones(5), "half"), "weight must be one number"),
+    "a blend of integers": (lambda lab: lab["count"].lerp_(torch.ones(2), 0.5), "fractions"),
+    "a sum with a text": (lambda lab: lab["fc.bias"].add_("1"), "value must be"),
+    "a product with nothing": (lambda lab: lab["fc.bias"].mul_(None), "got nothing"),
+    "a sum of a wrong shape": (lambda lab: lab["fc.bias"].add_(torch.ones(3)), "do not broadcast"),
+    "a text bound": (lambda lab: lab["fc.bias"].clamp_("a"), "min must be one number"),
+    "an infinite deviation": (lambda lab: lab["fc.bias"].normal_(0, float("inf")), "must be finite"),
+    "crossed ends": (lambda lab: lab["fc.bias"].uniform_(1, 0), "Swap them"),
+    "a negative seed": (lambda lab: lab["fc.bias"].normal_(seed=-1), "seed must be a whole number"),
+    "an init of no text": (lambda lab: lab["fc.weight"].init_(3), "takes a function of torch.nn.init"),
+    "an init that is private": (lambda lab: lab["fc.weight"].init_("_no_grad_fill_"), "Known: uniform_"),
+    "an init with a list": (lambda lab: lab["fc.weight"].init_("normal_", mean=[1]), "must be a number or a text"),
+    "an init without its argument": (lambda lab: lab["fc.weight"].init_("constant_"), "cannot initialise"),
+    "an init that overflows": (lambda lab: lab["fc.weight"].init_("constant_", val=float("1e39")), "."),
+    "an order of a wrong length": (lambda lab: lab["fc.bias"].permute_(0, [0, 1]), "each of 0 to 4 once"),
+    "an order of text": (lambda lab: lab["fc.bias"].permute_(0, "01234"), "each of 0 to 4 once"),
+    "a negative share": (lambda lab: lab["fc.bias"].prune_(-0.1), "share from 0.0 to 1.0"),
+    "pruning by luck": (lambda lab: lab["fc.bias"].prune_(0.5, by="luck"), "'magnitude' or 'random'"),
+    "pruning a wrong axis": (lambda lab: lab["fc.bias"].prune_(1, axis=3), "axis must be"),
+    "quantized integers": (lambda lab: lab["count"].quantize_(4), "real fractions"),
+    "half a bit": (lambda lab: lab["fc.bias"].quantize_(2.5), "from 2 to 16"),
+    "a flag that is none": (lambda lab: lab["fc.bias"].requires_grad_("no"), "True or False"),
+    "moments by a wrong word": (lambda lab: lab["fc.bias"].zero_(moments="drop"), "'zero' or 'keep'"),
+    "a hold with crossed bounds": (lambda lab: lab["fc.bias"].hold(min=1, max=0), "Swap them"),
+    "a hold to a text": (lambda lab: lab["fc.bias"].hold(max="1"), "must be a number"),
+    "a hold of nothing": (lambda lab: lab["fc.bias"][5:].hold(), "no cell"),
+    "a hold of bools to bounds": (lambda lab: lab["flags"].hold(min=0), "no order"),
+    "a keep outside a bound": (lambda lab: lab["fc.weight"].hold(max=-9), "outside the bounds"),
+    "a snapshot without a name": (lambda lab: lab.snapshot(""), "label must be a text"),
+    "an unknown snapshot": (lambda lab: lab.restore("then"), "no snapshot"),
+    "a position past the end": (lambda lab: lab.jump(99), "positions go from 0"),
+    "an unknown view": (lambda lab: lab.view("fc.bias", "colour"), "no view"),
 }  # fmt: skip
+
+
+def moment_bytes(optimizer: torch.optim.Optimizer) -> list[bytes]:
+    return [
+        value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        for state in optimizer.state.values()
+        for value in state.values()
+    ]
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -82,15 +134,21 @@ def test_bad_input_is_refused_in_words_and_changes_no_byte(
 ) -> None:
     small_cnn.register_buffer("count", torch.tensor([1, 2], dtype=torch.int8))
     small_cnn.register_buffer("flags", torch.tensor([True, False]))
-    lab = wl.Lab(small_cnn)
+    optimizer = torch.optim.Adam(small_cnn.parameters())
+    small_cnn(torch.randn(2, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    lab = wl.Lab(small_cnn, optimizer=optimizer)
     act, part = BAD[case]
-    if "product" in case:
+    if "product that" in case:
         lab["fc.bias"].fill_(1e30)
-    before, history = bytes_of(small_cnn), lab.history
+    lab["fc.weight"][0].hold()
+    before, history, holds, moments = bytes_of(small_cnn), lab.history, lab.constraints, moment_bytes(optimizer)
     with pytest.raises(wl.WeightLabError, match=part) as caught:
         act(lab)
     assert bytes_of(small_cnn) == before
     assert lab.history == history
+    assert lab.constraints == holds
+    assert moment_bytes(optimizer) == moments
     assert str(caught.value).endswith("."), "an error is a sentence"
     assert "[" in str(caught.value) or ":" in str(caught.value), "and says which tensor"
 
