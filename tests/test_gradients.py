@@ -266,7 +266,7 @@ def test_norms_are_those_of_a_plain_backward(kind):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["forward", "backward"])
-@pytest.mark.parametrize("kind", ["cnn", "lstm", "stateful", "reentrant", "old weight_norm"])
+@pytest.mark.parametrize("kind", ["cnn", "stateful", "reentrant", "old weight_norm"])
 def test_an_exception_leaves_no_trace(kind, where, error):
     """G1: whatever is raised, in the forward or in the backward."""
     model, batch = make(kind)
@@ -619,7 +619,7 @@ def test_text_page_and_plot_of_a_report():
 
 def deep_residual():
     blocks = []
-    for _ in range(8):
+    for _ in range(5):
         inner = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
         blocks.append(Residual(inner))
     return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
