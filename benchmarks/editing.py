@@ -137,7 +137,6 @@ def held_step(repeat: int) -> list[Row]:
             held.append(seconds(step))
             for hold in holds:
                 hold.release()
-        direct = statistics.median(seconds(lambda: None) for _ in range(3))
         for info in lab.tree:
             lab[info.name][: max(1, info.shape[0] // 100)].hold(**bounds)
         direct = statistics.median(seconds(lab.step) for _ in range(2 * repeat))
