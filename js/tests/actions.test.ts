@@ -180,7 +180,8 @@ test("after an edit the check is asked for, when it is on and the report is old"
   model.answer("edit", { ...reply("edit"), state: { ...(reply("edit")["state"] as object), gradients: null } }, 1);
   await settle();
   expect(model.sent.some((sent) => sent.content["op"] === "check")).toBe(false);
-  await vi.advanceTimersByTimeAsync(150);
+  store.painted.value = 1;
+  await vi.advanceTimersByTimeAsync(50);
   model.answer("check", reply("check"), 1);
   await settle();
   expect(store.gradients.value?.rows).toHaveLength(2);

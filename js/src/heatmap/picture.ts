@@ -345,7 +345,10 @@ export class Picture {
     const painted = `${session.name}@${store.revision.peek()}`;
     host.dataset["view"] = session.shows;
     if (!complete) host.removeAttribute("data-painted");
-    else if (host.getAttribute("data-painted") !== painted) host.setAttribute("data-painted", painted);
+    else if (host.getAttribute("data-painted") !== painted) {
+      host.setAttribute("data-painted", painted);
+      store.painted.value = store.revision.peek();
+    }
   }
 
   private blank(): void {

@@ -22,14 +22,15 @@ export function short(value: number): string {
   return value >= 0.01 && value < 1000 ? value.toPrecision(3) : scientific(value);
 }
 
-/** A long dotted name with its middle left out: `_blocks.4…_bn2.weight` tells more than its tail alone. */
-export function middle(name: string, most = 24): string {
+/** The end of a long dotted name, cut at a dot: `…0._bn1.weight`. */
+export function nameTail(name: string, most = 20): string {
   if (name.length <= most) return name;
   const parts = name.split(".");
-  const tail = parts.slice(-2).join(".");
-  const head = parts.slice(0, -2).join(".");
-  const room = most - tail.length - 1;
-  return room < 3 ? `…${tail.slice(-(most - 1))}` : `${head.slice(0, room)}…${tail}`;
+  let tail = parts.pop() ?? "";
+  for (let part = parts.pop(); part !== undefined && part.length + tail.length + 2 <= most; part = parts.pop()) {
+    tail = `${part}.${tail}`;
+  }
+  return `…${tail}`;
 }
 
 /** `4,652,008`, the same in every locale: numbers on the page match those in the notebook. */

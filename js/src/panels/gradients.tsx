@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { Cause, GradientRow, Gradients as Report, Status } from "../kernel/protocol";
 import type { Page } from "../state/view";
-import { count, middle, number } from "./format";
+import { count, nameTail, number } from "./format";
 import { barScale, causesOf, normText, ratioText, rowText, tally } from "./gradient-rows";
 import { StatusSign, statusWords } from "./sign";
 import { useSight } from "./use-window";
@@ -212,7 +212,7 @@ function RowAndCause({ row, index, open, bar, cardRef, page, report, onPick }: R
           <StatusSign status={row.status} />
         </span>
         <span role="gridcell" class="wl-name">
-          <bdi dir="ltr">{middle(row.name)}</bdi>
+          <bdi dir="ltr">{nameTail(row.name)}</bdi>
         </span>
         <span role="gridcell" class="wl-norm-bar">
           {ratio ? <span class="wl-ratio wl-num">{ratio}</span> : null}

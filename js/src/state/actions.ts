@@ -308,7 +308,7 @@ export function createActions(store: Store, client: Client): Actions {
     },
     async tiles(name, tiles, encoding, signal, view) {
       const fields = { name, ...viewed(view), tiles, encoding };
-      const { reply, buffer, revision } = await feed.drawing(client.request("tiles", fields, { signal }));
+      const { reply, buffer, revision } = await client.request("tiles", fields, { signal });
       meet(revision);
       return { tiles: reply.tiles, left: reply.left, buffer, revision };
     },

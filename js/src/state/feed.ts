@@ -12,8 +12,9 @@ import { createSummaries, type Summaries } from "./summaries";
 export type Changed = [string, Bounds][] | "everything";
 export type Listener = (changed: Changed, revision: number) => void;
 
-/** How long after an edit the check waits for the picture to ask for its tiles, in milliseconds. */
-const PICTURE_FIRST = 120;
+/** How long after an edit the check waits for the picture at most, in milliseconds: it may be out of sight. */
+const PICTURE_FIRST = 1500;
+const GLANCE = 40;
 
 export interface Feed {
   summaries: Summaries;
@@ -27,8 +28,6 @@ export interface Feed {
   ask<T>(words: string, task: () => Promise<T>, retry?: Omit<Alert, "message">): Promise<T | null>;
   /** The kernel answers an edit before it checks, so that the picture does not wait for a backward pass. */
   checkSoon(state: LabState): void;
-  /** Marks a request of the picture as under way: the check waits for it. */
-  drawing<T>(task: Promise<T>): Promise<T>;
   check(): Promise<void>;
 }
 
@@ -36,7 +35,6 @@ export function createFeed(store: Store, client: Client): Feed {
   const listeners = new Set<Listener>();
   const summaries = createSummaries(store, client, meet);
   let checking = false;
-  let drawings = 0;
   let checkTimer: ReturnType<typeof setTimeout> | undefined;
   let checkAgain = false;
   let repaint: ReturnType<typeof setTimeout> | undefined;
@@ -137,21 +135,15 @@ export function createFeed(store: Store, client: Client): Feed {
       checkAgain = true;
       return;
     }
-    // The kernel answers one request at a time: the picture asks in the next frames, and goes first.
+    // The kernel answers one request at a time: the picture goes first.
     clearTimeout(checkTimer);
-    checkTimer = setTimeout(() => {
-      if (drawings > 0) checkSoon(state);
+    const begun = Date.now();
+    const look = (): void => {
+      const waiting = store.open.value !== null && store.painted.value < store.revision.value;
+      if (waiting && Date.now() - begun < PICTURE_FIRST) checkTimer = setTimeout(look, GLANCE);
       else void check();
-    }, PICTURE_FIRST);
-  }
-
-  async function drawing<T>(task: Promise<T>): Promise<T> {
-    drawings += 1;
-    try {
-      return await task;
-    } finally {
-      drawings -= 1;
-    }
+    };
+    checkTimer = setTimeout(look, GLANCE);
   }
 
   async function check(): Promise<void> {
@@ -190,7 +182,7 @@ export function createFeed(store: Store, client: Client): Feed {
       }
     },
   });
-  return { summaries, listeners, meet, tell, takeHello, takeState, ask, checkSoon, drawing, check };
+  return { summaries, listeners, meet, tell, takeHello, takeState, ask, checkSoon, check };
 }
 
 /** What an entry changed, as `tell` wants it. */

@@ -73,6 +73,8 @@ export interface Store {
   alert: Signal<Alert | null>;
   /** A region text that does not fit and still stands in its box: nothing may be edited meanwhile. Empty: there is none. */
   refused: Signal<string>;
+  /** The revision that the picture shows whole; the check after an edit waits for it. */
+  painted: Signal<number>;
   /** An outcome that is no error, such as "No cell changed." */
   notice: Signal<string>;
   open: Signal<OpenTensor | null>;
@@ -106,6 +108,7 @@ export function createStore(): Store {
     working: signal(""),
     alert: signal(null),
     refused: signal(""),
+    painted: signal(0),
     notice: signal(""),
     open: signal(null),
     selection: signal(null),
