@@ -90,6 +90,20 @@ def test_real_replies_have_the_fields_of_the_examples(session: Session, example:
         assert wanted["state"].keys() == reply["state"].keys()
 
 
+@pytest.mark.parametrize("example", EXAMPLES["sequences"], ids=lambda e: e["why"])
+def test_messages_that_follow_each_other_are_answered_as_the_examples(
+    session: Session, example: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: what needs a message before it, such as releasing a hold. `save` writes into the working directory."""
+    monkeypatch.chdir(tmp_path)
+    reply: dict[str, Any] = {}
+    for message in example["messages"]:
+        reply, _ = session.handle(message, ())
+    json.dumps(reply, allow_nan=False)
+    assert reply["ok"], reply
+    assert reply.keys() == example["reply"].keys()
+
+
 def test_messages_of_any_shape_get_exactly_one_reply(session: Session) -> None:
     """P1: fuzz, seeded. Nothing raises, nothing is changed by what is refused."""
     rng = random.Random(0)

@@ -198,8 +198,15 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         )
         text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
         return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, "Multiplied by zero")
-    text = f"{op.where}: a gradient arrives here and none is passed on."
-    return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, f"Gradient ends at {op.where}")
+    if mask is None or bool(mask.all()):
+        text = f"{op.where}: a gradient arrives here and none is passed on."
+        return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, f"Gradient ends at {op.where}")
+    # Some silent units on one batch are common in trained networks: worth knowing, no alarm.
+    units = mask.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, units[:6])) + (", …" if len(units) > 6 else "")
+    where = f"{len(units)} of {mask.numel()} units ({shown})"
+    text = f"{op.where}: in {where} a gradient arrives, and exactly none is passed on to {name}."
+    return Cause("zero_path", op.path, (name,), "info", text, (came,), None, f"{where} get nothing through {op.where}")
 
 
 def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> None:

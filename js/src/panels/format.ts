@@ -30,7 +30,8 @@ export function nameTail(name: string, most = 20): string {
   for (let part = parts.pop(); part !== undefined && part.length + tail.length + 2 <= most; part = parts.pop()) {
     tail = `${part}.${tail}`;
   }
-  return `…${tail}`;
+  // Not even the last two parts fit: the end of both still tells one layer from another.
+  return tail.includes(".") ? `…${tail}` : `…${name.slice(1 - most)}`;
 }
 
 /** `4,652,008`, the same in every locale: numbers on the page match those in the notebook. */
