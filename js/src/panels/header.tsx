@@ -30,14 +30,14 @@ export function Header({ store, actions, view }: Page) {
         </span>
       )}
       <span class="wl-grow" />
-      <label class="wl-check">
+      <label class="wl-check" title="Check the gradients after each edit">
         <input
           type="checkbox"
           disabled={!ready}
           checked={store.lab.value?.auto_check ?? false}
           onChange={(event) => void actions.setAutoCheck(event.currentTarget.checked)}
         />
-        check after each edit
+        <span>check after each edit</span>
       </label>
       <button
         type="button"
