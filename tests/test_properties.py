@@ -17,7 +17,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
@@ -203,6 +203,7 @@ def same_values(one: nn.Module, other: nn.Module) -> bool:
 
 
 @settings(
+    phases=[Phase.generate],  # a failing sequence of edits is short to read, and takes minutes to make shorter
     max_examples=EXAMPLES, deadline=None, derandomize="WEIGHTLAB_EXAMPLES" not in os.environ, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )  # fmt: skip

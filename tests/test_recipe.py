@@ -200,3 +200,20 @@ def test_an_index_that_drops_an_axis_of_one_is_written_in_the_script() -> None:
     scope: dict[str, Any] = {}
     exec(lab.to_python(), scope)
     assert raw(scope["apply"](twin)) == raw(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("shape", [(3, 4), (3, 3), (2, 3, 4)])
+@pytest.mark.parametrize("by", ["magnitude", "random"])
+def test_pruning_along_an_axis_reads_the_same_in_the_script(
+    dtype: torch.dtype, shape: tuple[int, ...], by: str
+) -> None:
+    """Narrow types are computed on a wider copy there: its axes must come back in their order."""
+    model = nn.Module()
+    model.register_buffer("n", torch.randint(1, 8, shape).to(dtype))
+    for axis in range(len(shape)):
+        lab, twin = wl.Lab(copy.deepcopy(model)), copy.deepcopy(model)
+        lab["n"].prune_(2, by=by, axis=axis)
+        scope: dict[str, Any] = {}
+        exec(lab.to_python(), scope)
+        assert raw(scope["apply"](twin)) == raw(lab.model)

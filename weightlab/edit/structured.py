@@ -232,7 +232,9 @@ def _prune_code(args: Args, target: Target) -> str:
         score = f"{moved}{_widening(target)}.abs()"
     order = f"{score}.reshape({rows}, {size}).argsort(dim=1, stable=True)[:, :{_prune_count(args, size)}]"
     gone = f"torch.zeros({rows}, {size}, dtype=torch.bool, device={str(target.device)!r}).scatter_(1, {order}, True)"
-    return f"{moved}.masked_fill_({gone}.view_as({moved}), 0)"
+    # Moved back: narrow types are computed on a wider copy, and what comes out is copied into the cells.
+    back = f".movedim(0, {args['axis']})" if args.get("axis") else ""
+    return f"{moved}.masked_fill_({gone}.view_as({moved}), 0){back}"
 
 
 def _widening(target: Target) -> str:
