@@ -19,7 +19,7 @@ from weightlab.edit.readback import (
     SHOWN,
     asked_values,
     cells_at,
-    first_true,
+    differences,
     made_zero,
     missed_by_far,
     notes_on,
@@ -124,11 +124,12 @@ class Journal:
         edit_is_sound(edit)
         if moments not in (None, "zero", "keep"):
             raise EditRefused(f"{edit.name}: moments must be 'zero' or 'keep', got {moments!r}.")
-        if self.before_write is not None and edit.name in self.tree:
-            self.before_write(self.tree[edit.name].name)
-        if edit.name in self.tree and self.tree[edit.name].kind == "computed":
+        info = self.tree[edit.name]
+        if self.before_write is not None:
+            self.before_write(info.name)
+        if info.kind == "computed":
             return computed.apply_through_originals(self, edit, moments)
-        step = self._apply(edit)
+        step = self._apply(edit, info)
         if step is None:
             return None
         try:
@@ -269,11 +270,10 @@ class Journal:
     def _finder(self, name: str) -> Find:
         return lambda: self.tree.tensor(name) if name in self.tree else None
 
-    def _apply(self, edit: Edit) -> Step | None:
-        info = self.tree[edit.name]
+    def _apply(self, edit: Edit, info: TensorInfo) -> Step | None:
         if not info.editable:
             raise EditRefused(f"{info.title}: {info.reason}")
-        tensor = self.tree.tensor(info.name)
+        tensor = self.tree.held(info)
         reason = storage.why_not_editable(tensor)
         if reason or tuple(tensor.shape) != edit.region.shape:
             reason = reason or f"the region is for shape {list(edit.region.shape)}. Index the tensor as it is now."
@@ -281,7 +281,7 @@ class Journal:
         edit = Edit(info.name, edit.region, edit.op, edit.args)
         target = target_of(info, tensor, edit.region)
         try:
-            prepared = prepare(edit, target, self.tree.expression(info.name))
+            prepared = prepare(edit, target, self.tree.spelled(info))
         except _TORCH_SAYS_NO as error:
             raise _refusal(info, edit, error) from error
         if edit.op == "requires_grad_":
@@ -291,7 +291,7 @@ class Journal:
         if edit.region.has_duplicates:  # scalar operations only, by now: once per cell
             assert edit.region.cells is not None
             once = Region.of_cells(edit.region.shape, edit.region.cells.unique())
-            return self._apply(Edit(edit.name, once, edit.op, edit.args))
+            return self._apply(Edit(edit.name, once, edit.op, edit.args), info)
         before = storage.read(tensor, edit.region)
         try:
             storage.write(tensor, edit.region, prepared.change)
@@ -308,11 +308,9 @@ class Journal:
         self, prepared: Prepared, info: TensorInfo, tensor: Tensor, before: Tensor, after: Tensor
     ) -> Step | None:
         """Read back (rule J7): what changed, what was asked, what is stored."""
-        different = storage.differing(before, after)
-        cells = int(different.count_nonzero())
+        cells, first = differences(before, after, SHOWN)
         if cells == 0:
             return None
-        first = first_true(different, SHOWN)
         stored = after.reshape(-1)[first].cpu() if after.is_contiguous() else cells_at(after, first)
         requested, rounded = stored.clone(), 0
         asked = asked_values(prepared, before)
@@ -341,13 +339,13 @@ class Journal:
             stored,
             rounded,
             (*notes_on(prepared, after), *(self.advise(edit) if self.advise else ())),
-            zeroed=self._zeroed_by(edit, different, after),
+            zeroed=self._zeroed_by(edit, before, after),
         )
 
-    def _zeroed_by(self, edit: Edit, different: Tensor, after: Tensor) -> Region | None:
+    def _zeroed_by(self, edit: Edit, before: Tensor, after: Tensor) -> Region | None:
         if self.companions is None:
             return None
-        return edit.region if edit.op == "zero_" else made_zero(edit.region, different, after)
+        return edit.region if edit.op == "zero_" else made_zero(edit.region, before, after)
 
     def _record(self, steps: list[Step], text: str) -> Entry:
         names = tuple(dict.fromkeys(name for step in steps for name in step.names))

@@ -10,9 +10,11 @@ from torch import Tensor
 from weightlab.edit.arguments import Target, only_finite
 from weightlab.edit.operations import Prepared
 from weightlab.errors import EditRefused
+from weightlab.model import storage
 from weightlab.model.region import Region
 
 SHOWN = 8
+_PIECE = 1 << 22  # cells
 
 
 def refuse_not_finite(prepared: Prepared, target: Target, before: Tensor, after: Tensor) -> None:
@@ -62,19 +64,30 @@ def notes_on(prepared: Prepared, after: Tensor) -> tuple[str, ...]:
     return ()
 
 
-def first_true(different: Tensor, count: int) -> Tensor:
-    """Flat indices of the first True cells, looking no further than needed."""
-    found: list[Tensor] = []
-    missing, start = count, 0
-    flat = different.reshape(-1)
-    for chunk in flat.split(1 << 18):
-        here = chunk.nonzero().flatten()[:missing]
-        found.append(here + start)
-        missing -= len(here)
-        start += len(chunk)
-        if missing == 0:
-            break
-    return torch.cat(found)
+def differences(before: Tensor, after: Tensor, count: int) -> tuple[int, Tensor]:
+    """How many cells differ in their bytes, and the flat indices of the first ones.
+
+    Large cells are compared in pieces, into one small buffer that stays in the processor's cache. Not smaller ones: each
+    call waits for all threads, which costs milliseconds where they share their cores.
+    """
+    if after.numel() <= _PIECE or not after.is_contiguous() or before.dtype == torch.complex128:
+        different = storage.differing(before, after).reshape(-1)
+        found = different.nonzero().flatten()
+        return len(found), found[:count]
+    one, other = (storage.as_integers(cells).view(-1) for cells in (before, after))
+    buffer = torch.empty(_PIECE, dtype=torch.bool, device=after.device)
+    total = torch.zeros((), dtype=torch.int64, device=after.device)
+    first: list[Tensor] = []
+    missing = count
+    for start in range(0, one.numel(), _PIECE):
+        piece = buffer[: min(_PIECE, one.numel() - start)]
+        torch.ne(one[start : start + _PIECE], other[start : start + _PIECE], out=piece)
+        total += piece.count_nonzero()
+        if missing:
+            found = piece.nonzero().flatten()[:missing]
+            first.append(found + start)
+            missing -= len(found)
+    return int(total), torch.cat(first)
 
 
 def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
@@ -84,9 +97,12 @@ def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
     return cells[torch.unravel_index(flat, cells.shape)].cpu()
 
 
-def made_zero(region: Region, different: Tensor, after: Tensor) -> Region | None:
+def made_zero(region: Region, before: Tensor, after: Tensor) -> Region | None:
     """The cells that an edit turned into 0; None when there are none."""
-    zero = different & (after == 0)
+    zero = after == 0
+    if not bool(zero.any()):
+        return None
+    zero &= storage.differing(before, after)
     if not bool(zero.any()):
         return None
     return region if bool(zero.all()) else region.index(zero)

@@ -200,7 +200,10 @@ class ParameterTree:
         Raises:
             UnknownName: the model has no such tensor, or has none any more.
         """
-        info = self[name]
+        return self.held(self[name])
+
+    def held(self, info: TensorInfo) -> Tensor:
+        """`tensor` for an info that was looked up just now."""
         path, _, local = info.name.rpartition(".")
         module = self._modules.get(path)
         if info.kind == "computed" and module is not None and parametrize.is_parametrized(module, local):
@@ -216,7 +219,10 @@ class ParameterTree:
         >>> ParameterTree(nn.Linear(3, 2)).expression("bias")
         'model.get_parameter("bias")'
         """
-        info = self[name]
+        return self.spelled(self[name])
+
+    def spelled(self, info: TensorInfo) -> str:
+        """`expression` for an info that was looked up just now."""
         quoted = json.dumps(info.name)  # double quotes, and escapes that Python reads alike
         if info.kind == "parameter":
             return f"model.get_parameter({quoted})"
