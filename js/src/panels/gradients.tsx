@@ -107,6 +107,8 @@ function Rows({ page, report, rows }: { page: Page; report: Report; rows: Gradie
   const box = useRef<HTMLDivElement>(null);
   const card = useRef<HTMLDivElement>(null);
   const opened = useSignal<string | null>(null);
+  /** The one row that Tab reaches; arrows go on from there. */
+  const reached = useSignal<string | null>(null);
   const cardHeight = useSignal(0);
   const sight = useSight(box);
   const scale = useMemo(() => barScale(report.rows), [report]);
@@ -151,6 +153,8 @@ function Rows({ page, report, rows }: { page: Page; report: Report; rows: Gradie
     }
   }
 
+  const stop = rows.slice(start, end).find((row) => row.name === reached.value)?.name ?? rows[start]?.name;
+
   return (
     <div
       ref={box}
@@ -167,6 +171,10 @@ function Rows({ page, report, rows }: { page: Page; report: Report; rows: Gradie
           row={row}
           index={start + offset}
           open={row.name === opened.value}
+          stop={row.name === stop}
+          onReach={() => {
+            reached.value = row.name;
+          }}
           bar={scale(row.norm)}
           cardRef={card}
           page={page}
@@ -185,14 +193,16 @@ interface RowProps {
   row: GradientRow;
   index: number;
   open: boolean;
+  stop: boolean;
   bar: number;
   cardRef: { current: HTMLDivElement | null };
   page: Page;
   report: Report;
   onPick(): void;
+  onReach(): void;
 }
 
-function RowAndCause({ row, index, open, bar, cardRef, page, report, onPick }: RowProps) {
+function RowAndCause({ row, index, open, stop, bar, cardRef, page, report, onPick, onReach }: RowProps) {
   const ratio = ratioText(row);
   const changed = row.was !== null && row.was !== row.status;
   return (
@@ -200,7 +210,8 @@ function RowAndCause({ row, index, open, bar, cardRef, page, report, onPick }: R
       <div
         role="row"
         class={`wl-gradient${open ? " wl-open" : ""}${changed ? " wl-changed" : ""}`}
-        tabIndex={0}
+        tabIndex={stop ? 0 : -1}
+        onFocus={onReach}
         data-name={row.name}
         data-status={row.status}
         aria-rowindex={index + 1}

@@ -97,7 +97,11 @@ export function createActions(store: Store, client: Client): Actions {
     if (!answer) return false;
     const { entry, state } = answer.reply;
     batch(() => {
-      store.notice.value = entry ? "" : "No cell changed: they already held these values.";
+      const none = store.selection.value?.region.numel === 0;
+      const unchanged = none
+        ? "No cell changed: the region has none."
+        : "No cell changed: they already held these values.";
+      store.notice.value = entry ? "" : unchanged;
       store.last.value = call;
       takeState(state, changedBy(entry), answer.revision);
     });
