@@ -53,8 +53,11 @@ export function Dialog({ page, name, shape, row }: Props) {
       ended.abort();
     };
   }, [JSON.stringify([asked, region]), store.where.value, store.selection.value, store.revision.value]);
+  /** False once this window is closed: its late answer must not close the next one. */
+  const alive = useRef(true);
   useEffect(
     () => () => {
+      alive.current = false;
       store.preview.value = null;
     },
     [],
@@ -71,7 +74,7 @@ export function Dialog({ page, name, shape, row }: Props) {
     busy.value = true;
     const done = await actions.edit(call, region);
     busy.value = false;
-    if (done && view.dialog.value === name) view.dialog.value = null;
+    if (done && alive.current && view.dialog.value === name) view.dialog.value = null;
   }
 
   return (
