@@ -76,6 +76,7 @@ class Pyramid:
         self.base_level = (levels[0], levels[1])
         self._base: Bins | None = None
         self._stale: list[tuple[int, int, int, int]] = []
+        self._coarse: dict[tuple[int, int], Bins] = {}  # levels above the base, each made whole when first asked for
 
     @property
     def has_base(self) -> bool:
@@ -115,11 +116,14 @@ class Pyramid:
         base_rows, base_columns = self.base_level
         if self.has_base and row_level >= base_rows and column_level >= base_columns:
             base = self._fresh_base()
-            down, across = row_level - base_rows, column_level - base_columns
-            part = (slice(top << down, bottom << down), slice(left << across, right << across))
-            flags = None if base.flags is None else base.flags[part]
-            cut = Bins(base.mean[part], base.min[part], base.max[part], base.count[part], flags)
-            return _coarsen(cut, 1 << down, 1 << across)
+            level = (row_level, column_level)
+            if level not in self._coarse:
+                down, across = row_level - base_rows, column_level - base_columns
+                self._coarse[level] = _coarsen(base, 1 << down, 1 << across)
+            bins = self._coarse[level]
+            part = (slice(top, bottom), slice(left, right))
+            flags = None if bins.flags is None else bins.flags[part]
+            return Bins(bins.mean[part], bins.min[part], bins.max[part], bins.count[part], flags)
         return self._reduced(row_level, column_level, top, bottom, left, right)
 
     def _reduced(self, row_level: int, column_level: int, top: int, bottom: int, left: int, right: int) -> Bins:
@@ -140,6 +144,8 @@ class Pyramid:
         if self._base is None:
             self._base = self._reduced(row_level, column_level, 0, rows, 0, columns)
         stale, self._stale = self._stale, []
+        if stale:
+            self._coarse.clear()
         for top, bottom, left, right in stale:
             up, down = top >> row_level, _ceil(bottom, row_level)
             near, far = left >> column_level, _ceil(right, column_level)
@@ -175,13 +181,13 @@ def reduce(cells: Tensor, tall: int, wide: int, real: Tensor | None = None) -> B
         real: which cells exist; None for all.
     """
     values = _displayed(cells)
-    # One cheap pass tells whether any cell is not finite; a sum that overflows by itself only costs the slow way.
-    if real is None and (not values.is_floating_point() or bool(values.sum().isfinite())):
+    if real is None:
+        # Extremes of a bin are finite only if all its cells are: NaN passes through both, inf through one.
         low = _pooled(values, tall, wide, torch.amin)
-        high = _pooled(values, tall, wide, torch.amax)
-        mean = _pooled(values, tall, wide, torch.mean) if tall * wide > 1 else low
-        count = _counts(values.shape, tall, wide, values.device)
-        return Bins(mean, low, high, count, None)
+        high = _pooled(values, tall, wide, torch.amax) if tall * wide > 1 else low
+        if not values.is_floating_point() or bool((low.isfinite() & high.isfinite()).all()):
+            mean = _pooled(values, tall, wide, torch.mean) if tall * wide > 1 else low
+            return Bins(mean, low, high, _counts(values.shape, tall, wide, values.device), None)
     finite = values.isfinite()
     if real is not None:
         finite &= real
