@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from weightlab.edit.entry import ActionPatch
-from weightlab.edit.journal import Step
 from weightlab.edit.operations import Edit
+from weightlab.edit.step import Step
 from weightlab.part import Part
 from weightlab.train.constraints import Constraint
 

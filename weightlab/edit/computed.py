@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from weightlab.edit.operations import Edit, prepare
+from weightlab.edit.step import target_of
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -33,8 +34,6 @@ def apply_through_originals(journal: Journal, edit: Edit, moments: str | None) -
     Raises:
         EditRefused: no originals give exactly the asked values; nothing was changed.
     """
-    from weightlab.edit.journal import target_of
-
     tree, info = journal.tree, journal.tree[edit.name]
     current = tree.tensor(info.name).detach()
     if edit.op == "requires_grad_" or current.is_meta:

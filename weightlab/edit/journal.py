@@ -5,16 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from weightlab.edit import computed
-from weightlab.edit.arguments import Target
-from weightlab.edit.entry import CellPatch, Entry, Find, FlagPatch, Patch
-from weightlab.edit.operations import Edit, Prepared, edit_is_sound, index_code, prepare
+from weightlab.edit.entry import CellPatch, Entry, Find, Patch
+from weightlab.edit.operations import Edit, Prepared, edit_is_sound, prepare
 from weightlab.edit.readback import (
     SHOWN,
     asked_values,
@@ -26,48 +23,11 @@ from weightlab.edit.readback import (
     refuse_not_finite,
 )
 from weightlab.edit.saved import Saved, Spill
+from weightlab.edit.step import TORCH_SAYS_NO, Companions, Step, refusal, set_flag, take_back, target_of, zeroed
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
-
-
-@dataclass(slots=True, eq=False)
-class Step:
-    """What one edit did, before it is part of an entry; `edit` is None for what is no edit, such as a hold."""
-
-    edit: Edit | None
-    text: str
-    code: Callable[[], str]
-    patches: list[Patch]
-    names: tuple[str, ...]
-    changed: tuple[tuple[str, Region], ...]
-    cells: int = 0
-    requested: Tensor = field(default_factory=lambda: torch.empty(0))
-    stored: Tensor = field(default_factory=lambda: torch.empty(0))
-    rounded: int = 0
-    notes: tuple[str, ...] = ()
-    moments: tuple[str, ...] = ()
-    zeroed: Region | None = None
-    first: Patch | None = None  # of a stroke's first edit of the same cells
-
-    def __post_init__(self) -> None:
-        self.first = self.patches[0]
-
-
-# What torch raises for arguments that a kernel does not take.
-_TORCH_SAYS_NO = (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, OverflowError)
-
-
-class Companion(NamedTuple):
-    """A tensor that is kept beside a parameter, of its shape: an optimizer's moment."""
-
-    label: str
-    tensor: Tensor
-
-
-# Given an applied edit and its tensor, what is kept beside the tensor.
-Companions = Callable[[Edit, Tensor], Iterable[Companion]]
 
 
 class Journal:
@@ -135,7 +95,7 @@ class Journal:
         try:
             self._clear_moments(step, moments)
         except BaseException:
-            _take_back(step.patches)
+            take_back(step.patches)
             raise
         return self.include(step)
 
@@ -152,7 +112,7 @@ class Journal:
         region = {"zero": step.edit.region, "keep": None, None: step.zeroed}[moments]
         kept = []
         for label, tensor in self.companions(step.edit, self.tree.tensor(step.edit.name)):
-            patch = None if region is None else _zeroed(f"{step.edit.name}: {label}", tensor, region, self._spill)
+            patch = None if region is None else zeroed(f"{step.edit.name}: {label}", tensor, region, self._spill)
             if patch is None:
                 kept.append(label)
             else:
@@ -174,7 +134,7 @@ class Journal:
             yield made
         except BaseException:
             for step in reversed(self._open):
-                _take_back(step.patches)
+                take_back(step.patches)
             self._open = outer
             raise
         steps, self._open = self._open, outer
@@ -282,10 +242,10 @@ class Journal:
         target = target_of(info, tensor, edit.region)
         try:
             prepared = prepare(edit, target, self.tree.spelled(info))
-        except _TORCH_SAYS_NO as error:
-            raise _refusal(info, edit, error) from error
+        except TORCH_SAYS_NO as error:
+            raise refusal(info, edit, error) from error
         if edit.op == "requires_grad_":
-            return _set_flag(prepared, info, tensor, self._finder(info.name))
+            return set_flag(prepared, info, tensor, self._finder(info.name))
         if edit.region.numel == 0:
             return None
         if edit.region.has_duplicates:  # scalar operations only, by now: once per cell
@@ -300,9 +260,9 @@ class Journal:
             return self._measure(prepared, info, tensor, before, after)
         except BaseException as error:
             storage.put(tensor, edit.region, before)
-            if isinstance(error, EditRefused) or not isinstance(error, _TORCH_SAYS_NO):
+            if isinstance(error, EditRefused) or not isinstance(error, TORCH_SAYS_NO):
                 raise
-            raise _refusal(info, edit, error) from error
+            raise refusal(info, edit, error) from error
 
     def _measure(
         self, prepared: Prepared, info: TensorInfo, tensor: Tensor, before: Tensor, after: Tensor
@@ -395,54 +355,3 @@ class Journal:
                 f"Undo still restores them; Lab(undo_bytes=...) sets the memory.",
                 stacklevel=2,
             )
-
-
-def _refusal(info: TensorInfo, edit: Edit, error: Exception) -> EditRefused:
-    if isinstance(error, EditRefused):
-        return error
-    what = str(error).split("\n")[0].rstrip(".")
-    return EditRefused(f"{info.title}: {edit.op} failed: {what}. Nothing was changed.")
-
-
-def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
-    return Target(
-        title=info.title,
-        shape=region.shape,
-        view_shape=region.view_shape,
-        dtype=tensor.dtype,
-        device=tensor.device,
-        is_parameter=info.kind == "parameter",
-        pick=lambda whole: storage.read(whole, region),
-        index_code=index_code(region),
-    )
-
-
-def _set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor, find: Find) -> Step | None:
-    flag, before = prepared.edit.args["flag"], tensor.requires_grad
-    if flag is before:
-        return None
-    if not tensor.is_leaf:
-        raise EditRefused(f"{info.title}: it is not a leaf of the graph. Only leaf tensors can be frozen or trained.")
-    tensor.requires_grad_(flag)
-    names = (info.name, *info.aliases)
-    changed = ((info.name, prepared.edit.region),)
-    return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, find, before)], names, changed)
-
-
-def _zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch | None:
-    """Zero a companion's cells, as a patch of its own; None where they are zero already."""
-    before = storage.read(tensor, region)
-    if not bool(before.any()):
-        return None
-
-    def change(cells: Tensor) -> None:
-        cells.zero_()
-
-    storage.write(tensor, region, change)
-    mark = storage.fingerprint(storage.read(tensor, region))
-    return CellPatch(label, lambda: tensor, region, Saved(before.cpu(), spill), mark, change)
-
-
-def _take_back(patches: Iterable[Patch]) -> None:
-    for patch in reversed(list(patches)):
-        patch.swap()

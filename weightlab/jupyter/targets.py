@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightlab.edit.journal import target_of
 from weightlab.edit.operations import Edit, prepare
 from weightlab.edit.readback import refuse_not_finite
+from weightlab.edit.step import target_of
 from weightlab.errors import BadMessage, EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region

@@ -1,0 +1,111 @@
+"""`Step`: what one edit did before it is part of an entry, and the small makers of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from weightlab.edit.arguments import Target
+from weightlab.edit.entry import CellPatch, Find, FlagPatch, Patch
+from weightlab.edit.operations import Edit, Prepared, index_code
+from weightlab.edit.saved import Saved, Spill
+from weightlab.errors import EditRefused
+from weightlab.model import storage
+from weightlab.model.region import Region
+from weightlab.model.tree import TensorInfo
+
+# What torch raises for arguments that a kernel does not take.
+TORCH_SAYS_NO = (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, OverflowError)
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """What one edit did, before it is part of an entry; `edit` is None for what is no edit, such as a hold."""
+
+    edit: Edit | None
+    text: str
+    code: Callable[[], str]
+    patches: list[Patch]
+    names: tuple[str, ...]
+    changed: tuple[tuple[str, Region], ...]
+    cells: int = 0
+    requested: Tensor = field(default_factory=lambda: torch.empty(0))
+    stored: Tensor = field(default_factory=lambda: torch.empty(0))
+    rounded: int = 0
+    notes: tuple[str, ...] = ()
+    moments: tuple[str, ...] = ()
+    zeroed: Region | None = None
+    first: Patch | None = None  # of a stroke's first edit of the same cells
+
+    def __post_init__(self) -> None:
+        self.first = self.patches[0]
+
+
+class Companion(NamedTuple):
+    """A tensor that is kept beside a parameter, of its shape: an optimizer's moment."""
+
+    label: str
+    tensor: Tensor
+
+
+# Given an applied edit and its tensor, what is kept beside the tensor.
+Companions = Callable[[Edit, Tensor], Iterable[Companion]]
+
+
+def refusal(info: TensorInfo, edit: Edit, error: Exception) -> EditRefused:
+    """What a kernel of torch says, as a refusal of ours."""
+    if isinstance(error, EditRefused):
+        return error
+    what = str(error).split("\n")[0].rstrip(".")
+    return EditRefused(f"{info.title}: {edit.op} failed: {what}. Nothing was changed.")
+
+
+def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
+    """What an operation has to know of the cells."""
+    return Target(
+        title=info.title,
+        shape=region.shape,
+        view_shape=region.view_shape,
+        dtype=tensor.dtype,
+        device=tensor.device,
+        is_parameter=info.kind == "parameter",
+        pick=lambda whole: storage.read(whole, region),
+        index_code=index_code(region),
+    )
+
+
+def set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor, find: Find) -> Step | None:
+    """Freeze or train; None where the flag is so already."""
+    flag, before = prepared.edit.args["flag"], tensor.requires_grad
+    if flag is before:
+        return None
+    if not tensor.is_leaf:
+        raise EditRefused(f"{info.title}: it is not a leaf of the graph. Only leaf tensors can be frozen or trained.")
+    tensor.requires_grad_(flag)
+    names = (info.name, *info.aliases)
+    changed = ((info.name, prepared.edit.region),)
+    return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, find, before)], names, changed)
+
+
+def zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch | None:
+    """Zero a companion's cells, as a patch of its own; None where they are zero already."""
+    before = storage.read(tensor, region)
+    if not bool(before.any()):
+        return None
+
+    def change(cells: Tensor) -> None:
+        cells.zero_()
+
+    storage.write(tensor, region, change)
+    mark = storage.fingerprint(storage.read(tensor, region))
+    return CellPatch(label, lambda: tensor, region, Saved(before.cpu(), spill), mark, change)
+
+
+def take_back(patches: Iterable[Patch]) -> None:
+    """Undo what was done so far, last first."""
+    for patch in reversed(list(patches)):
+        patch.swap()
