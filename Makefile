@@ -10,13 +10,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install
 BIG := awk '/Downloading.* MB\)/ { print "   ", $$2, $$3, $$4; fflush() } /^Installing/ { print "    unpacking ..."; fflush() }'
 NOTEBOOK ?= notebooks/01_tour.ipynb
 PAGE := $(BIN)/python js/page.py
+# In a container one is root, and JupyterLab wants to hear that this is meant.
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test build bench screenshot page format clean ruff mypy imports biome tsc vitest pytest notebooks browser
 .DELETE_ON_ERROR:
 
 lab: .make/lab page
 	@echo "Opening JupyterLab on $(NOTEBOOK); Ctrl-C twice ends it."
-	@$(BIN)/jupyter lab $(NOTEBOOK) --LabApp.news_url=None --ServerApp.log_level=WARN
+	@$(BIN)/jupyter lab $(NOTEBOOK) $(ROOT) --LabApp.news_url=None --ServerApp.log_level=WARN
 
 # pytest comes last, so that its closing lines end the output.
 CHECKS := ruff mypy imports biome tsc vitest pytest

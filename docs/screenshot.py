@@ -40,6 +40,7 @@ def main() -> None:
         expect(widget.region).to_have_value("[3]")
         widget.press("Zero")
         widget.painted("_conv_stem.weight")
+        expect(widget.root.locator('[data-wl="gradients"] [data-status]').first).to_be_visible(timeout=60_000)
         widget.page.mouse.move(*widget.point_of("_conv_stem.weight", (3, 1, 0, 2)))
         expect(widget.readout).to_contain_text("[3, 1, 0, 2] = 0")
         widget.root.screenshot(path=ROOT / "docs" / "screenshot.png")
