@@ -560,67 +560,6 @@ def test_a_forward_that_differentiates_is_not_mistaken_for_the_backward():
     assert [cause.at for cause in report.causes_of("fc.weight")] == [""]
 
 
-class PerSample(nn.Module):
-    """Its forward maps over samples, differentiates, and builds a nested tensor, each in a layer of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.mapped, self.slope, self.ragged, self.last = (nn.Linear(4, 4) for _ in range(4))
-
-    def forward(self, x):
-        h = torch.vmap(lambda row: torch.relu(self.mapped(row)))(x)
-        h = h + torch.func.grad(lambda v: self.slope(v).square().sum())(h)
-        parts = torch.nested.as_nested_tensor([h[:2], h[2:]], layout=torch.jagged)
-        return self.last(self.ragged(parts).values())
-
-
-def test_a_forward_with_torch_func_and_nested_tensors_is_checked():
-    """G6: what cannot be measured is passed over, and the report says so."""
-    model, x = PerSample(), torch.randn(5, 4)
-    before = print_of(model)
-    report = check(model, probe=lambda m: m(x).square().sum())
-    same(before, print_of(model))
-    value = model(x).square().sum()
-    grads = dict(zip(dict(model.named_parameters()), torch.autograd.grad(value, list(model.parameters())), strict=True))
-    for row in report.rows:
-        assert row.norm == pytest.approx(grads[row.name].norm().item(), rel=1e-5), row.name
-    assert "could not be measured" in report.note
-    assert "linear" in report.note
-
-
-def test_an_error_in_our_own_measuring_ends_nobodys_forward(monkeypatch):
-    """G6: the gradients are there all the same."""
-    model, batch = make("cnn")
-    expected = check(model, batch, loss)
-    for name in ("extremes", "highest"):
-        with monkeypatch.context() as patch:
-            patch.setattr(f"weightlab.check.recording.{name}", lambda *_: 1 / 0)
-            assert check(model, batch, loss).rows == expected.rows
-    monkeypatch.setattr("weightlab.check.measures.Scale.of", lambda *_: 1 / 0)
-    report = check(model, batch, loss)
-    assert {row.name: row.norm for row in report.rows} == {row.name: row.norm for row in expected.rows}
-    assert "conv2d" in report.note
-
-
-def test_a_forward_that_differentiates_is_not_mistaken_for_the_backward():
-    """G3: an inner gradient that is zero says nothing about the loss."""
-
-    class Penalised(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(3, 2)
-
-        def forward(self, x):
-            out = self.fc(x)
-            (slope,) = torch.autograd.grad((out * 0).sum(), out, create_graph=True)
-            return out.relu() * 0 + slope
-
-    model = Penalised()
-    report = check(model, probe=lambda m: m(torch.ones(2, 3)).sum())
-    assert report["fc.weight"].status == "zero"
-    assert [cause.at for cause in report.causes_of("fc.weight")] == [""]
-
-
 def test_changes_between_two_reports():
     model, batch = make("cnn")
     before = check(model, batch, loss)
