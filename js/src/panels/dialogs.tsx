@@ -69,10 +69,19 @@ export function Dialog({ page, name, shape, row }: Props) {
   }
   const onKey = useDialog(box, close);
 
+  /** What stands in the fields. They keep their own text, so that no drawing of the window can take it back. */
+  function read(): Record<string, string> {
+    const fields = box.current?.querySelectorAll<HTMLInputElement | HTMLSelectElement>("[data-key]") ?? [];
+    return Object.fromEntries([...fields].map((field) => [field.dataset["key"] ?? "", field.value]));
+  }
+
   async function apply(): Promise<void> {
-    if (!call || busy.value) return;
+    values.value = read();
+    const now = trimmed(values.value);
+    const asks = form.call(now);
+    if (!asks || busy.value) return;
     busy.value = true;
-    const done = await actions.edit(call, region);
+    const done = await actions.edit(asks, form.region?.(now));
     busy.value = false;
     if (done && alive.current && view.dialog.value === name) view.dialog.value = null;
   }
@@ -81,6 +90,9 @@ export function Dialog({ page, name, shape, row }: Props) {
     <div ref={box} class="wl-dialog" role="dialog" aria-label={form.title} onKeyDown={onKey}>
       <form
         novalidate
+        onInput={() => {
+          values.value = read();
+        }}
         onSubmit={(event) => {
           event.preventDefault();
           void apply();
@@ -101,13 +113,7 @@ export function Dialog({ page, name, shape, row }: Props) {
             {form.fields.map((field) => (
               <label key={field.key}>
                 <span>{field.label}</span>
-                <Input
-                  field={field}
-                  value={values.value[field.key] ?? ""}
-                  change={(text) => {
-                    values.value = { ...values.value, [field.key]: text };
-                  }}
-                />
+                <Input field={field} />
               </label>
             ))}
           </div>
@@ -134,12 +140,14 @@ export function Dialog({ page, name, shape, row }: Props) {
   );
 }
 
-function Input({ field, value, change }: { field: Field; value: string; change(text: string): void }) {
+function Input({ field }: { field: Field }) {
   if (field.choices) {
     return (
-      <select aria-label={field.label} value={value} onChange={(event) => change(event.currentTarget.value)}>
+      <select aria-label={field.label} data-key={field.key}>
         {field.choices.map((choice) => (
-          <option key={choice}>{choice}</option>
+          <option key={choice} selected={choice === field.start}>
+            {choice}
+          </option>
         ))}
       </select>
     );
@@ -152,8 +160,8 @@ function Input({ field, value, change }: { field: Field; value: string; change(t
       placeholder={field.placeholder}
       spellcheck={false}
       autocomplete="off"
-      value={value}
-      onInput={(event) => change(event.currentTarget.value)}
+      data-key={field.key}
+      defaultValue={field.start ?? ""}
     />
   );
 }
