@@ -7,7 +7,8 @@ import { colours, css, limitOf } from "./colormap";
 import { ColourBar } from "./colour-bar";
 import { listen } from "./input";
 import { indexText } from "./numbers";
-import { Picture, type TileCaches } from "./picture";
+import { Picture } from "./picture";
+import type { TileCaches } from "./session";
 
 export interface HeatmapProps {
   store: Store;
@@ -55,7 +56,7 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
         summary={summary}
         limit={limitOf(store.range.value, summary)}
         colours={of}
-        height={picture.value?.height.value ?? 0}
+        height={picture.value?.stage.height.value ?? 0}
       >
         <select
           aria-label="Colour range"

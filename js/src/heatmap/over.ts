@@ -1,0 +1,109 @@
+/** From selection, preview, holds and gesture to what overlay.ts draws over the cells. */
+import { cellCount } from "../state/region-text";
+import type { Store } from "../state/store";
+import { colours, css, entryOf, limitOf, rgb } from "./colormap";
+import type { Label } from "./labels";
+import { type AxisRange, type Cell, cellsOfFlat, type Rect, type Sheet } from "./layout";
+import type { OverlayScene } from "./overlay";
+import { rectsOfRegion, regionOfRect } from "./regions";
+import type { Session } from "./session";
+import type { Stage } from "./stage";
+import type { CachedTile } from "./tile-cache";
+import { footprint, type Gesture, type Point, span } from "./tools";
+import { type View, visible, type Wanted } from "./viewport";
+
+/** Cells with one colour, by flat index of the sheet. */
+export interface Painted {
+  cells: Iterable<number>;
+  colour: string;
+}
+
+/** Over cells that something is about to happen to, in both themes. */
+const PICKED = "rgb(240 160 20 / 42%)";
+
+/** The colour that the brush's cells will have, where it is known before the kernel answers: only a value that is set. */
+export function brushColour(store: Store): string {
+  if (store.brush_mode.peek() !== "set") return PICKED;
+  const value = Number(store.brush_value.peek().trim() || "NaN");
+  const of = colours(store.dark.peek());
+  return css(rgb(of, entryOf(value, limitOf(store.range.peek(), store.open.peek()?.summary ?? null))));
+}
+
+/** Cells that a preview or a selection lists one by one; read from their bytes once. */
+export class Listed {
+  private known: { from: ArrayBufferView; sheet: Sheet; cells: number[] } | null = null;
+
+  of(store: Store, sheet: Sheet): Painted | null {
+    const preview = store.preview.peek();
+    const from = preview?.picked.byteLength ? preview.picked : store.selection.peek()?.cells;
+    if (!from) return null;
+    if (this.known?.from !== from || this.known.sheet !== sheet) {
+      const bytes = from.buffer.slice(from.byteOffset, from.byteOffset + from.byteLength) as ArrayBuffer;
+      this.known = { from, sheet, cells: cellsOfFlat(sheet, new Float64Array(bytes)) };
+    }
+    return { cells: this.known.cells, colour: PICKED };
+  }
+}
+
+export interface Over {
+  stage: Stage;
+  store: Store;
+  session: Session;
+  view: View;
+  wanted: Wanted;
+  labels: Label[];
+  gesture: Gesture;
+  hover: Point | null;
+  /** Cell of the keyboard, while the picture has the focus. */
+  cursor: Cell | null;
+  /** Painted cells on their way to the kernel, or cells that are listed one by one. */
+  painted: Painted | null;
+}
+
+export function overlayScene(over: Over): OverlayScene {
+  const { stage, store, session, view, wanted, gesture, hover } = over;
+  const { sheet } = session;
+  const dpr = devicePixelRatio;
+  const seen = visible(view);
+  const gap = { rows: 1 / (view.rows.scale * dpr), columns: 1 / (view.columns.scale * dpr) };
+  const rects = (ranges: AxisRange[] | null): Rect[] => (ranges ? rectsOfRegion(sheet, ranges, seen, gap) : []);
+  const selection = store.selection.peek();
+  const dragged = draggedRegion(gesture, sheet);
+  const preview = store.preview.peek();
+  const held = (store.lab.peek()?.holds ?? []).filter((hold) => hold.name === session.name);
+  return {
+    width: stage.width,
+    height: stage.height.peek(),
+    dpr,
+    margins: session.margins,
+    sheet,
+    view,
+    labels: over.labels,
+    colours: colours(store.dark.peek()),
+    theme: stage.theme(),
+    selected: dragged || gesture.kind === "brush" || selection?.cells ? [] : rects(selection?.region.axes ?? null),
+    preview: rects(dragged ?? (preview && preview.picked.byteLength === 0 ? preview.region.axes : null)),
+    held: held.map((hold) => ({ rects: rects(hold.axes), whole: cellCount(hold.axes) === hold.cells })),
+    cursor: over.cursor,
+    brush:
+      store.tool.peek() === "brush" && hover?.target.kind === "cell"
+        ? footprint(hover.nearest, store.brush_size.peek())
+        : null,
+    painted: gesture.kind === "brush" ? { cells: gesture.cells, colour: brushColour(store) } : over.painted,
+    bad: notFinite(session, wanted),
+  };
+}
+
+function draggedRegion(gesture: Gesture, sheet: Sheet): AxisRange[] | null {
+  if (gesture.kind === "label") return gesture.region;
+  return gesture.kind === "select" && gesture.dragged ? regionOfRect(sheet, span(gesture.from, gesture.to)) : null;
+}
+
+/** Tiles with cells that are not finite, where each cell is drawn by itself. */
+function notFinite(session: Session, wanted: Wanted): CachedTile[] {
+  if (wanted.row_level + wanted.column_level > 0) return [];
+  return wanted.keys.flatMap((key) => {
+    const tile = session.cache.get(key);
+    return tile && tile.bad > 0 ? [tile] : [];
+  });
+}

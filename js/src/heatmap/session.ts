@@ -1,0 +1,89 @@
+/** One tensor in one view, for as long as it is shown: its sheet, its tiles and what is read of its cells. */
+import type { Actions } from "../state/actions";
+import type { OpenTensor, Store } from "../state/store";
+import { marginFor } from "./labels";
+import { makeSheet, type Sheet } from "./layout";
+import { Loader } from "./loader";
+import type { Margins } from "./overlay";
+import { Readout } from "./readout";
+import { TileCache } from "./tile-cache";
+import type { View } from "./viewport";
+
+/** Tiles of tensors shown before, by name, so that coming back shows them at once. */
+export type TileCaches = Map<string, TileCache>;
+
+const KEPT_CACHES = 6;
+const KEPT_BYTES = 8 * 2 ** 20;
+const SHOWN_BYTES = 64 * 2 ** 20;
+
+export interface Session {
+  name: string;
+  /** What of the tensor is drawn: its values, or another view of it. */
+  shows: string;
+  key: string;
+  sheet: Sheet;
+  dtype: string;
+  cache: TileCache;
+  loader: Loader;
+  pointer: Readout;
+  cursor: Readout;
+  margins: Margins;
+  view: View | null;
+}
+
+/** What tells one session from the next; empty while the tensor's layout is not known. */
+export const keyOf = (open: OpenTensor | null, shows: string): string =>
+  open?.layout ? `${open.name} ${shows} ${JSON.stringify(open.layout)}` : "";
+
+export function openSession(
+  open: OpenTensor,
+  shows: string,
+  before: Session | null,
+  { store, actions, caches, redraw }: { store: Store; actions: Actions; caches: TileCaches; redraw: () => void },
+): Session | null {
+  const { name, layout } = open;
+  if (!layout) return null;
+  const sheet = makeSheet(layout);
+  const cache = cacheOf(caches, shows === "value" ? name : `${name} ${shows}`, sheet);
+  const columns = store.hello.peek()?.tensors;
+  const read = (cells: number[][]) => actions.read(name, cells, shows);
+  return {
+    name,
+    shows,
+    key: keyOf(open, shows),
+    sheet,
+    dtype: columns?.dtype[columns.name.indexOf(name)] ?? "",
+    cache,
+    loader: new Loader(name, cache, actions.tiles, redraw, shows),
+    pointer: new Readout(read, redraw),
+    cursor: new Readout(read, redraw),
+    margins: { left: marginFor(sheet), top: 26, right: 12, bottom: 40 },
+    // Another view of the same sheet is seen from the same place.
+    view: before && sameSheet(before, name, sheet) ? before.view : null,
+  };
+}
+
+export const sameSheet = (session: Session, name: string, sheet: Sheet): boolean =>
+  session.name === name && JSON.stringify(session.sheet.layout) === JSON.stringify(sheet.layout);
+
+export function endSession(session: Session): void {
+  session.loader.dispose();
+  session.pointer.dispose();
+  session.cursor.dispose();
+  session.cache.trim(KEPT_BYTES);
+}
+
+/** Tiles by name, and for other views by name and view: a space is in no dotted name. */
+function cacheOf(caches: TileCaches, key: string, sheet: Sheet): TileCache {
+  const old = caches.get(key);
+  const same = old !== undefined && JSON.stringify(old.sheet.layout) === JSON.stringify(sheet.layout);
+  const cache = same ? old : new TileCache(sheet);
+  cache.trim(SHOWN_BYTES);
+  caches.delete(key);
+  caches.set(key, cache);
+  for (const each of caches.keys()) {
+    if (caches.size <= KEPT_CACHES) break;
+    caches.delete(each);
+  }
+  return cache;
+}

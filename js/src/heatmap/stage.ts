@@ -1,0 +1,85 @@
+/** Where the picture is drawn: the renderer's canvas below, the overlay's above, and the room that they have. */
+import { signal } from "@preact/signals";
+import { createCanvas2d } from "./canvas2d";
+import type { Colours } from "./colormap";
+import type { Theme } from "./overlay";
+import type { Renderer } from "./renderer";
+import { createWebgl } from "./webgl";
+
+export class Stage {
+  /** Height in CSS pixels, so that the colour bar can space its numbers. */
+  readonly height = signal(0);
+  readonly overlay: HTMLCanvasElement;
+  width = 0;
+  renderer: Renderer;
+  private readonly observer: ResizeObserver;
+
+  constructor(
+    readonly host: HTMLElement,
+    private readonly redraw: () => void,
+  ) {
+    this.renderer = this.createRenderer();
+    this.overlay = host.ownerDocument.createElement("canvas");
+    this.overlay.className = "wl-overlay";
+    host.append(this.overlay);
+    this.observer = new ResizeObserver(() => {
+      this.width = host.clientWidth;
+      this.height.value = host.clientHeight;
+      redraw();
+    });
+    this.observer.observe(host);
+  }
+
+  /** Size in device pixels. */
+  get pixels(): { width: number; height: number } {
+    const dpr = devicePixelRatio;
+    return { width: Math.round(this.width * dpr), height: Math.round(this.height.peek() * dpr) };
+  }
+
+  blank(of: Colours): void {
+    const { width, height } = this.pixels;
+    const none = (n: number) => new Int32Array(n).fill(-1);
+    this.renderer.draw({
+      width,
+      height,
+      rows: none(height),
+      columns: none(width),
+      blank: { row: 0, column: 0 },
+      tiles: [],
+      colours: of,
+      limit: 1,
+    });
+    this.overlay.width = width;
+    this.overlay.height = height;
+  }
+
+  theme(): Theme {
+    const style = getComputedStyle(this.host);
+    const of = (name: string) => style.getPropertyValue(`--wl-${name}`).trim();
+    return { text: of("text"), dim: of("dim"), accent: of("accent"), background: of("bg"), mono: of("mono") };
+  }
+
+  dispose(): void {
+    this.observer.disconnect();
+    this.renderer.dispose();
+    this.renderer.canvas.remove();
+    this.overlay.remove();
+  }
+
+  private createRenderer(software = false): Renderer {
+    const make = (): HTMLCanvasElement => {
+      const canvas = this.host.ownerDocument.createElement("canvas");
+      canvas.className = "wl-cells";
+      return canvas;
+    };
+    const lost = () => {
+      // Too many contexts on the page, or the driver went away: the other renderer draws the same picture.
+      this.renderer.canvas.remove();
+      this.renderer = this.createRenderer(true);
+      this.redraw();
+    };
+    const made = (software ? null : createWebgl(make(), lost)) ?? createCanvas2d(make());
+    this.host.prepend(made.canvas);
+    return made;
+  }
+}
