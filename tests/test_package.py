@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = {"weightlab/jupyter/static/widget.js", "weightlab/jupyter/static/widget.css"}
+PAGE = {f"weightlab/jupyter/static/{name}" for name in ("widget.js", "extra.js", "widget.css")}
 
 USE = """
 import pathlib, torch, weightlab

@@ -1,2 +1,2 @@
-/** Given to every file by the build: `h(tag, props, child)` is shorter than the automatic runtime's `jsx(tag, { children })`. */
-export { Fragment, h } from "preact";
+/** Given to every file by the build, which turns JSX into calls of these; names that no file would use for its own. */
+export { Fragment as JsxFragment, h as jsxElement } from "preact";

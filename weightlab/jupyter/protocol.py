@@ -21,6 +21,7 @@ from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
 from weightlab.errors import BadMessage, EditRefused, ProbeFailed, WeightLabError
 from weightlab.jupyter import describe
+from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import (
     ARGS,
     BOUND,
@@ -104,6 +105,10 @@ class Session:
 
     def hello(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         return {**describe.model(self.lab), "state": describe.state(self.lab)}
+
+    def script(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        made.append(built("extra.js").read_bytes())
+        return {"bytes": len(made[0])}
 
     def refresh(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         self.lab.refresh()
@@ -298,6 +303,7 @@ _TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 
 _OPERATIONS: dict[str, _Operation] = {
     "hello": _Operation(Session.hello, {}, reads=True),
+    "script": _Operation(Session.script, {}),
     "refresh": _Operation(Session.refresh, {}),
     "open": _Operation(Session.open, {"name": NAME}, _VIEW, reads=True),
     "summary": _Operation(Session.summary, {"name": NAME}, _VIEW, reads=True),

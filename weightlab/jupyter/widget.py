@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import threading
 import time
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import anywidget
 import traitlets
 
-from weightlab.errors import WeightLabError
 from weightlab.jupyter import describe
+from weightlab.jupyter.built import STATIC, built
 from weightlab.jupyter.fields import VERSION
 from weightlab.jupyter.kernel import answer_from_any_thread
 from weightlab.jupyter.protocol import Session
 from weightlab.lab import Lab
 from weightlab.model.region import Region
 
-_STATIC = pathlib.Path(__file__).parent / "static"
 _PUSH_SECONDS = 0.1  # rule T5: at most ten pushes a second
 
 
@@ -38,15 +36,14 @@ class LabWidget(anywidget.AnyWidget):
         revision: counts the changes of the model; link it with other widgets to follow.
     """
 
-    _esm = _STATIC / "widget.js"
-    _css = _STATIC / "widget.css"
+    _esm = STATIC / "widget.js"
+    _css = STATIC / "widget.css"
     selected = traitlets.Unicode("").tag(sync=True)
     region = traitlets.Unicode("").tag(sync=True)
     revision = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, lab: Lab) -> None:
-        if not (_STATIC / "widget.js").exists():
-            raise WeightLabError("the page is not built. Run `make build`, or install the wheel.")
+        built("widget.js")
         if lab.auto_check_default:
             lab.auto_check = True
         super().__init__(revision=lab.revision)

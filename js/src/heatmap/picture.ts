@@ -120,6 +120,7 @@ export class Picture {
     if (!session) return;
     endSession(session);
     this.session = null;
+    this.host.removeAttribute("data-painted");
     this.gesture = IDLE;
     this.cursor = null;
     this.anchor = null;

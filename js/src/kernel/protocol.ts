@@ -239,6 +239,7 @@ export interface Hello {
 /** Fields and reply of each operation; `v`, `id`, `op` and `ok` are added by the client. */
 export interface Operations {
   hello: { request: Record<string, never>; reply: Hello };
+  script: { request: Record<string, never>; reply: { bytes: number } };
   refresh: { request: Record<string, never>; reply: Hello };
   open: {
     request: { name: string; view?: string };

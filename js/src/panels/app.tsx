@@ -1,20 +1,13 @@
 /** The whole widget: header, tree, picture with its bars, verdict, footer. */
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { HeatmapView } from "../heatmap/heatmap";
+import { extra } from "../state/extra";
 import { type Page, widthOf } from "../state/view";
 import { AlertBar } from "./alert";
-import { ComparisonTable } from "./comparison";
-import { EditBar } from "./edit-bar";
 import { Face } from "./faces";
 import { Footer } from "./footer";
-import { Gradients } from "./gradients";
 import { Header } from "./header";
-import { Help } from "./help";
-import { History } from "./history";
-import { Inspector } from "./inspector";
-import { Holds, Snapshots } from "./keepsakes";
 import { onRootKey } from "./keys";
-import { Toolbar } from "./toolbar";
 import { Tree } from "./tree";
 
 export function App(page: Page) {
@@ -39,6 +32,8 @@ export function App(page: Page) {
 
   const width = view.width.value;
   const drawer = width === "slim" && view.drawer.value;
+  // Until the second script is here its places stand empty, at their size: nothing jumps.
+  const more = extra.value;
   return (
     <section
       ref={root}
@@ -62,51 +57,18 @@ export function App(page: Page) {
         />
       )}
       <div class="wl-center">
-        <Toolbar {...page} />
-        <Inspector {...page} />
+        {more ? <more.Toolbar {...page} /> : <div class="wl-bar wl-toolbar" aria-busy="true" />}
+        {more ? <more.Inspector {...page} /> : <div class="wl-title" aria-busy="true" />}
         <div class="wl-view">
           {store.open.value ? <HeatmapView store={store} actions={actions} /> : <Face {...page} />}
           <AlertBar {...page} />
         </div>
-        <EditBar {...page} />
+        {more ? <more.EditBar {...page} /> : <div class="wl-edit" aria-busy="true" />}
       </div>
-      <Verdict {...page} />
+      {more ? <more.Verdict {...page} /> : <aside class="wl-side wl-right wl-folded" aria-busy="true" />}
       <Footer {...page} />
-      {view.help.value && <Help view={view} />}
-      {store.comparison.value && <ComparisonTable page={page} of={store.comparison.value} />}
+      {more && view.help.value && <more.Help view={view} />}
+      {more && store.comparison.value && <more.ComparisonTable page={page} of={store.comparison.value} />}
     </section>
-  );
-}
-
-function Verdict(page: Page) {
-  const { view } = page;
-  const wide = view.width.value === "wide";
-  const open = wide || view.verdict.value;
-  return (
-    <aside class={`wl-side wl-right${open ? "" : " wl-folded"}`} aria-label="Gradients and history">
-      {!wide && (
-        <button
-          type="button"
-          class="wl-tab"
-          aria-expanded={open}
-          onClick={() => {
-            view.verdict.value = !view.verdict.value;
-          }}
-        >
-          <svg class={`wl-fold${open ? " wl-open" : ""}`} viewBox="0 0 12 12" aria-hidden="true">
-            <path d="M4.5 3 8 6l-3.5 3z" fill="currentColor" />
-          </svg>
-          Gradients and history
-        </button>
-      )}
-      {open && <Gradients {...page} />}
-      {open && (
-        <div class="wl-past">
-          <History {...page} />
-          <Holds {...page} />
-          <Snapshots {...page} />
-        </div>
-      )}
-    </aside>
   );
 }

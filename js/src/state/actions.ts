@@ -12,6 +12,7 @@ import type {
   TileKey,
 } from "../kernel/protocol";
 import { grow, invert, whole } from "./cell-sets";
+import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Listener } from "./feed";
 import { cellCount, regionText } from "./region-text";
 import { type Store, viewed } from "./store";
@@ -170,8 +171,12 @@ export function createActions(store: Store, client: Client): Actions {
   const actions: Actions = {
     async openTensor(name, view = "value") {
       if (!store.hello.value?.tensors.name.includes(name)) return;
+      const before = store.open.value;
       batch(() => {
-        store.open.value = { name, view, layout: null, summary: null, exact_text: false };
+        // What is open already stays in sight while it is read again.
+        if (before?.name !== name || before.view !== view) {
+          store.open.value = { name, view, layout: null, summary: null, exact_text: false };
+        }
         store.alert.value = null;
         store.notice.value = "";
         store.where.value = null;
@@ -329,6 +334,10 @@ export function createActions(store: Store, client: Client): Actions {
           if (store.open.value) return;
           const wanted = client.trait("selected") || firstWorthSeeing(answer.reply.tensors);
           if (wanted) void openWanted(wanted, client.trait("region"));
+          // After the picture was asked for, so that it comes first.
+          loadExtra(client).catch((error: Error) => {
+            store.alert.value = { message: `The panels could not be loaded. ${error.message}` };
+          });
         },
         (error) => {
           connected = false;

@@ -1,0 +1,38 @@
+/** The right side: gradients, and what is kept of the past. A tab under the picture where the page is narrow. */
+import type { Page } from "../state/view";
+import { Gradients } from "./gradients";
+import { History } from "./history";
+import { Holds, Snapshots } from "./keepsakes";
+
+export function Verdict(page: Page) {
+  const { view } = page;
+  const wide = view.width.value === "wide";
+  const open = wide || view.verdict.value;
+  return (
+    <aside class={`wl-side wl-right${open ? "" : " wl-folded"}`} aria-label="Gradients and history">
+      {!wide && (
+        <button
+          type="button"
+          class="wl-tab"
+          aria-expanded={open}
+          onClick={() => {
+            view.verdict.value = !view.verdict.value;
+          }}
+        >
+          <svg class={`wl-fold${open ? " wl-open" : ""}`} viewBox="0 0 12 12" aria-hidden="true">
+            <path d="M4.5 3 8 6l-3.5 3z" fill="currentColor" />
+          </svg>
+          Gradients and history
+        </button>
+      )}
+      {open && <Gradients {...page} />}
+      {open && (
+        <div class="wl-past">
+          <History {...page} />
+          <Holds {...page} />
+          <Snapshots {...page} />
+        </div>
+      )}
+    </aside>
+  );
+}
