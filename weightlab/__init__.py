@@ -11,10 +11,19 @@ from weightlab.edit.entry import Entry
 from weightlab.edit.operations import Edit
 from weightlab.edit.snapshots import Diff
 from weightlab.edit.transfer import Transfer
-from weightlab.errors import BadMessage, EditRefused, ProbeFailed, UndoConflict, UnknownName, WeightLabError
+from weightlab.errors import (
+    BadMessage,
+    Cancelled,
+    EditRefused,
+    ProbeFailed,
+    UndoConflict,
+    UnknownName,
+    WeightLabError,
+)
 from weightlab.lab import Lab, open, replay
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
+from weightlab.progress import Progress
 from weightlab.see.summary import Summary
 from weightlab.train.constraints import Constraint
 from weightlab.weight import WeightRef
@@ -23,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BadMessage",
+    "Cancelled",
     "Cause",
     "Constraint",
     "Diff",
@@ -33,6 +43,7 @@ __all__ = [
     "Lab",
     "ParameterTree",
     "ProbeFailed",
+    "Progress",
     "Region",
     "Summary",
     "Transfer",

@@ -29,5 +29,9 @@ class ProbeFailed(WeightLabError, RuntimeError):
     """The forward or backward pass of a check raised, or no input for it could be made."""
 
 
+class Cancelled(WeightLabError):
+    """Somebody asked a long computation to end, and it did. Nothing was changed."""
+
+
 class BadMessage(WeightLabError, ValueError):
     """A message from the page that does not fit the protocol. Nothing was done."""

@@ -23,7 +23,7 @@ from weightlab.edit.journal import Journal
 from weightlab.edit.operations import Edit, edit_is_sound
 from weightlab.edit.snapshots import Snapshots
 from weightlab.edit.step import Companion
-from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
+from weightlab.errors import Cancelled, EditRefused, ProbeFailed, WeightLabError
 from weightlab.files import checkpoint
 from weightlab.holding import Holding
 from weightlab.looking import Looking
@@ -263,9 +263,12 @@ class Lab(Archive, Holding, Looking):
         return report
 
     def _check(self) -> GradientReport:
-        self.checked_revision = self.revision
+        before, self.checked_revision = self.checked_revision, self.revision
         try:
             report = check_gradients(self.tree, self.probe)
+        except Cancelled:
+            self.checked_revision = before  # there is still the report from before, and it is as old as it was
+            raise
         except WeightLabError as error:
             self.report_error = error
             raise
@@ -326,7 +329,7 @@ class Lab(Archive, Holding, Looking):
             if self.auto_check and check:
                 try:
                     self._check()
-                except ProbeFailed:
+                except (ProbeFailed, Cancelled):
                     pass  # kept in report_error, which the page shows; the edit itself has succeeded
             changed = [*entry.changed, *self.foreign]
         self._tell(changed)

@@ -116,6 +116,8 @@ test("what the page sends has the shape of the good examples", async () => {
   void actions.restore("before");
   void actions.export("python");
   void actions.save("edited.safetensors");
+  model.emit({ v: 1, push: "progress", id: model.last("save").content["id"], done: 1, total: 2, words: "saving" });
+  void actions.cancel();
   void actions.showView("held");
   void actions.tiles("conv.weight", [[0, 0, 0, 0]], "q8", waiting, "held");
   void actions.read("conv.weight", [[0, 0, 0, 0]], "held");
@@ -186,6 +188,21 @@ test("after an edit the check is asked for, when it is on and the report is old"
   await settle();
   expect(store.gradients.value?.rows).toHaveLength(2);
   expect(model.sent.filter((sent) => sent.content["op"] === "check")).toHaveLength(1);
+});
+
+test("a long request shows how far it is; cancelled, it leaves a quiet notice and no alert", async () => {
+  const saved = actions.save("edited.safetensors");
+  const { message } = messages.pushes[0] as { message: Record<string, unknown> };
+  model.emit({ ...message, id: model.last("save").content["id"] });
+  expect(store.progress.value).toMatchObject({ done: message["done"], total: message["total"] });
+  void actions.cancel();
+  expect(model.last("cancel").content["request"]).toBe(model.last("save").content["id"]);
+  model.answer("cancel", reply("cancel"));
+  model.refuse("save", "Cancelled", "Cancelled while saving fc.weight. Nothing was changed.");
+  expect(await saved).toBeNull();
+  expect(store.progress.value).toBeNull();
+  expect(store.alert.value).toBeNull();
+  expect(store.notice.value).toBe("Cancelled while saving fc.weight. Nothing was changed.");
 });
 
 test("a region that is refused is never edited as the whole tensor", async () => {

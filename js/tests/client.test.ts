@@ -7,6 +7,7 @@ let model: FakeModel;
 let client: Client;
 let states: string[];
 let pushes: Push[];
+let settled: string[];
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -14,7 +15,12 @@ beforeEach(() => {
   client = createClient(model);
   states = [];
   pushes = [];
-  client.listen({ state: (state) => states.push(state), push: (push) => pushes.push(push) });
+  settled = [];
+  client.listen({
+    state: (state) => states.push(state),
+    push: (push) => pushes.push(push),
+    settled: (id) => settled.push(id),
+  });
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -113,6 +119,21 @@ test("pushes arrive", () => {
   model.emit({ v: 1, push: "status", queued: 1 });
   model.emit({ v: 1, push: "changed", revision: 2, changed: [], state: {} });
   expect(pushes.map((push) => push.push)).toEqual(["status", "changed"]);
+});
+
+test("progress is told of one's own requests, until they are settled", async () => {
+  const asked = client.request("save", { file: "a" });
+  const id = String(model.last("save").content["id"]);
+  const push = { v: 1, push: "progress", id, done: 1, total: 4, words: "saving a" };
+  model.emit(push);
+  model.emit({ ...push, id: "someone-1" });
+  model.emit({ ...push, done: "1" });
+  expect(pushes).toEqual([push]);
+  model.refuse("save", "Cancelled", "Cancelled while saving a. Nothing was changed.");
+  await expect(asked).rejects.toMatchObject({ kind: "Cancelled" });
+  expect(settled).toEqual([id]);
+  model.emit(push);
+  expect(pushes).toHaveLength(1);
 });
 
 test("a closed client leaves no listener and no waiting request", async () => {

@@ -206,3 +206,32 @@ def test_without_subshells_the_page_says_busy_and_catches_up(
     let_go(jupyter_without_subshells)
     expect(widget.status).to_contain_text("kernel ready")
     assert notebook.value("bool((model.fc.weight == 0).all())")
+
+
+def test_a_long_request_shows_how_far_it_is_and_is_cancelled(
+    open_notebook: Open, jupyter: JupyterServer, jupyter_without_subshells: JupyterServer
+) -> None:
+    """T3: the wish is heard while the kernel works, wherever its host lets messages in; nothing is an error."""
+    endless = """
+import time, torch, weightlab as wl
+from weightlab.progress import report
+
+def probe(model):
+    for step in range(10**6):
+        report(step, 10**6, "checking gradients")
+        time.sleep(0.01)
+
+lab = wl.Lab(torch.nn.Linear(5, 3), probe=probe, auto_check=False)
+lab
+"""
+    for server in (jupyter, jupyter_without_subshells):
+        notebook = open_notebook(endless, server=server)
+        notebook.run_all()
+        widget = notebook.widget()
+        widget.button("Check gradients").click()
+        expect(widget.root.get_by_role("progressbar", name="checking gradients")).to_be_visible()
+        widget.button("Cancel checking gradients").click()
+        expect(widget.root.get_by_role("progressbar")).to_have_count(0)
+        expect(widget.root).to_contain_text("Cancelled while checking gradients. Nothing was changed.")
+        expect(widget.alert).to_have_count(0)
+        widget.press("Zero")

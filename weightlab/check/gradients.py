@@ -22,7 +22,7 @@ from weightlab.check.recording import Recording
 from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
 from weightlab.check.sandbox import Sandbox, same_surroundings
 from weightlab.check.sizes import Gradient, exploding, unit_axis, weak
-from weightlab.errors import ProbeFailed
+from weightlab.errors import Cancelled, ProbeFailed
 from weightlab.model.tree import ParameterTree, TensorInfo
 
 __all__ = ["Change", "Changes", "GradientReport", "GradientRow", "Status", "check_gradients"]
@@ -89,7 +89,7 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
         try:
             with recording:
                 loss = attempt.run()
-        except ProbeFailed:
+        except (ProbeFailed, Cancelled):
             raise
         except Exception as error:
             last = error
@@ -158,6 +158,8 @@ def _backward(loss: Tensor, axes: dict[str, int], sandbox: Sandbox) -> dict[str,
                 torch.autograd.backward(loss)
         elif any(id(leaf) in reached for _, leaf in sources):
             torch.autograd.backward(loss, inputs=[leaf for _, leaf in sources])
+    except Cancelled:
+        raise
     except Exception as error:
         raise ProbeFailed(f"the backward pass raised {type(error).__name__}: {error}") from error
     finally:

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weightlab.errors import EditRefused, WeightLabError
+from weightlab.files.writing import write
 from weightlab.model.storage import why_not_readable
 from weightlab.model.tree import ParameterTree
 
@@ -27,6 +27,7 @@ def save(tree: ParameterTree, path: str | os.PathLike[str], recipe: Mapping[str,
 
     Raises:
         EditRefused: a tensor has no values, or the file cannot be written.
+        Cancelled: the file that was there is as it was.
     """
     target = Path(path)
     names = set(tree.model.state_dict(keep_vars=True))
@@ -40,26 +41,13 @@ def save(tree: ParameterTree, path: str | os.PathLike[str], recipe: Mapping[str,
         reason = why_not_readable(tensor)
         if reason:
             raise EditRefused(f"{info.title}: it cannot be saved: {reason}")
-        # Views into one storage are written as what they show; the format refuses shared memory.
-        tensors[info.name] = tensor.contiguous().clone() if _shares(tensor) else tensor.contiguous()
+        tensors[info.name] = tensor
         for alias in info.aliases:
             metadata[alias] = info.name
     if recipe is not None:
         metadata["weightlab_recipe"] = json.dumps(recipe, allow_nan=False)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        save_file(tensors, str(temporary), metadata=metadata)
-        os.replace(temporary, target)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        temporary.unlink(missing_ok=True)
-        raise EditRefused(
-            f"save: {target} cannot be written: {error}. The file that was there is as it was."
-        ) from error
+    write(tensors, target, metadata)
     return target
-
-
-def _shares(tensor: Tensor) -> bool:
-    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -31,6 +31,10 @@ def _maybe(value: Any) -> bool:
     return value is None or _number(value)
 
 
+def _identity(value: Any) -> bool:
+    return (isinstance(value, str) and 0 < len(value) <= 64) or is_whole(value)
+
+
 def _list(low: int, high: int, item: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(item, value))
 
@@ -87,6 +91,7 @@ MOMENTS: Check = ("'keep' or 'zero'", _one_of("keep", "zero"))
 HOLD: Check = ("'keep', 'clamp' or 'sign'", _one_of("keep", "clamp", "sign"))
 BOUND: Check = ("a number, or null", _maybe)
 NUMBER: Check = ("a whole number from 0", lambda v: is_whole(v) and v >= 0)
+REQUEST: Check = ("the id of a request: a text of 1 to 64 characters", _identity)
 EXPORT: Check = ("'python' or 'recipe'", _one_of("python", "recipe"))
 FILE: Check = (
     "a file name without folders, of 1 to 100 characters",
@@ -107,7 +112,7 @@ def check_message(message: Any, operations: Mapping[str, Any]) -> tuple[str, dic
             f"message: protocol version {VERSION} is spoken here, got {message.get('v')!r:.40}. Reload the page."
         )
     identity = message.get("id")
-    if not ((isinstance(identity, str) and 0 < len(identity) <= 64) or is_whole(identity)):
+    if not _identity(identity):
         raise BadMessage("message: 'id' must be a text of 1 to 64 characters.")
     op = message.get("op")
     if not isinstance(op, str) or op not in operations:

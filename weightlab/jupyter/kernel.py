@@ -3,10 +3,18 @@
 JupyterLab 4.4 and later send comm messages over a subshell: the handler runs in another thread, also during a cell.
 ipykernel, however, answers on the subshell of the last sender on that comm, and opening a comm in a cell counts as
 sending from the main thread: the first request after "Run All" would wait for the running loop to end.
+
+All messages of a widget come in on one thread, whichever it is. A request that takes long is therefore answered on a
+thread beside it: otherwise the wish to cancel it would be heard after its end.
 """
 
 from __future__ import annotations
 
+import contextvars
+import queue
+import threading
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 
@@ -18,3 +26,37 @@ def answer_from_any_thread(comm: Any) -> None:
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = None
+
+
+def threads_may_send(comm: Any) -> bool:
+    """Whether this host takes messages from any thread: ipykernel does; marimo's kernel knows its page only on its own."""
+    return any(kind.__module__.partition(".")[0] == "ipykernel" for kind in type(comm).__mro__)
+
+
+class Worker:
+    """A thread that does what it is given, in order. It ends with the process, or when it is closed."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, run: Callable[..., object], *arguments: Any) -> None:
+        """Run it later, in the present context: ipykernel keeps there which message is being answered."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="weightlab-answers", daemon=True)
+            self._thread.start()
+        context = contextvars.copy_context()
+        self._tasks.put(lambda: context.run(run, *arguments))
+
+    def close(self) -> None:
+        """End after what was given so far."""
+        self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task()
+            except (
+                Exception
+            ):  # a page that went away while it was being answered: the next one is answered all the same
+                traceback.print_exc()

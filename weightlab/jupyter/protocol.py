@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ from weightlab.jupyter.fields import (
     MOMENTS,
     NAME,
     NUMBER,
+    REQUEST,
     TEXT,
     TILES,
     TRUE,
@@ -52,6 +53,7 @@ from weightlab.jupyter.wire import LIMIT, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
+from weightlab.progress import Progress
 from weightlab.see.numbers import texts
 from weightlab.train.constraints import Constraint
 
@@ -67,13 +69,17 @@ class Session:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self._running: dict[str | int, Progress] = {}  # by the id of the request
 
-    def handle(self, message: Any, buffers: Sequence[Any] = ()) -> tuple[Reply, Buffers]:
+    def handle(
+        self, message: Any, buffers: Sequence[Any] = (), push: Callable[[Reply], None] | None = None
+    ) -> tuple[Reply, Buffers]:
         """One reply for one message, on any thread.
 
         Args:
             message: the JSON content, of any shape.
             buffers: binary parts, as bytes or memoryviews.
+            push: sends a message without being asked: how far this request is.
 
         Returns:
             The reply and its buffers; errors are replies too.
@@ -87,7 +93,7 @@ class Session:
             operation = _OPERATIONS[op]
             check_fields(op, fields, operation.required, operation.optional, buffers)
             # What changes the model takes the lock itself, so that listeners are told without it (rule T2).
-            with self.lab.lock if operation.reads else nullcontext():
+            with self._followed(message["id"], push), self.lab.lock if operation.reads else nullcontext():
                 body = operation.run(self, fields, buffers, made)
             reply = {**head, "ok": True, **body}
         except WeightLabError as error:
@@ -102,6 +108,31 @@ class Session:
         if "error" in reply:  # a lone surrogate in what was quoted would make the reply unsendable
             reply["error"]["message"] = _sendable(reply["error"]["message"])
         return reply, made
+
+    @contextmanager
+    def _followed(self, request: str | int, push: Callable[[Reply], None] | None) -> Iterator[None]:
+        """A request that can be cancelled, and says how far it is."""
+
+        def tell(done: int, total: int, words: str) -> None:
+            if push is not None:
+                words = _sendable(words)
+                push({"v": VERSION, "push": "progress", "id": request, "done": done, "total": total, "words": words})
+
+        progress = Progress(tell)
+        self._running[request] = progress
+        try:
+            with progress.listening():
+                yield
+        finally:
+            if self._running.get(request) is progress:
+                del self._running[request]
+
+    def cancel(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        # No lock: what is to be cancelled may hold it.
+        progress = self._running.get(fields["request"])
+        if progress is not None:
+            progress.cancel()
+        return {"cancelled": progress is not None}
 
     def hello(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         return {**describe.model(self.lab), "state": describe.state(self.lab)}
@@ -326,5 +357,6 @@ _OPERATIONS: dict[str, _Operation] = {
     "export": _Operation(Session.export, {"what": EXPORT}, reads=True),
     "save": _Operation(Session.save, {"file": FILE}, reads=True),
     "check": _Operation(Session.check, {}),
+    "cancel": _Operation(Session.cancel, {"request": REQUEST}),
     "set": _Operation(Session.set, {"auto_check": FLAG}),
 }

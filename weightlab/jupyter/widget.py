@@ -12,7 +12,7 @@ import traitlets
 from weightlab.jupyter import describe
 from weightlab.jupyter.built import STATIC, built
 from weightlab.jupyter.fields import VERSION
-from weightlab.jupyter.kernel import answer_from_any_thread
+from weightlab.jupyter.kernel import Worker, answer_from_any_thread, threads_may_send
 from weightlab.jupyter.protocol import Session
 from weightlab.lab import Lab
 from weightlab.model.region import Region
@@ -55,18 +55,28 @@ class LabWidget(anywidget.AnyWidget):
         self._guard = threading.Lock()
         self._pushed = 0.0
         answer_from_any_thread(self.comm)
+        self._worker = Worker() if threads_may_send(self.comm) else None
         self.on_msg(self._receive)
         self._unsubscribe = lab.on_change(self._follow)
 
     def close(self) -> None:
         """Close all views and stop following the Lab; showing the Lab again makes a new widget."""
         self._unsubscribe()
+        if self._worker is not None:
+            self._worker.close()
         super().close()
 
     def _receive(self, widget: Any, content: Any, buffers: Any) -> None:
+        # One thread answers, in order; this one stays free to hear that somebody wants the answer no more.
+        if self._worker is None or (isinstance(content, dict) and content.get("op") == "cancel"):
+            self._answer(content, buffers)
+        else:
+            self._worker.submit(self._answer, content, buffers)
+
+    def _answer(self, content: Any, buffers: Any) -> None:
         self._answering.now = True
         try:
-            reply, made = self._session.handle(content, buffers or [])
+            reply, made = self._session.handle(content, buffers or [], self.send)
         finally:
             self._answering.now = False
         self.send(reply, made)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from weightlab.model.storage import writing
+from weightlab.progress import report
 
 BINS = 64
 SAMPLE = 1 << 16
@@ -83,6 +84,7 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
         nan = inf = zero = number = 0
         total = 0.0
         for chunk in _chunks(looked):
+            report(number + nan + inf, 2 * looked.numel(), f"counting {looked.numel():,} cells")
             good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
             if good is not chunk:
                 missing = int(chunk.isnan().sum())
@@ -118,7 +120,10 @@ def _second_moments(looked: Tensor, mean: float, largest: float) -> tuple[float,
         return 0.0 if largest == 0 else math.nan, 0.0
     scale = 2.0 ** (math.frexp(largest)[1] - 1)
     squares = centred = 0.0
+    done = looked.numel()
     for chunk in _chunks(looked):
+        report(done, 2 * looked.numel(), f"counting {looked.numel():,} cells")
+        done += chunk.numel()
         good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
         scaled = good / scale
         squares += float(scaled.dot(scaled))

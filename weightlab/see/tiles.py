@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from weightlab.model.storage import writing
+from weightlab.progress import report
 from weightlab.see.layout import Layout
 
 TILE = 128
@@ -134,6 +135,7 @@ class Pyramid:
         parts = []
         for start in range(top, bottom, strip):
             stop = min(start + strip, bottom)
+            report(start - top, bottom - top, f"reading {tensor.numel():,} cells")
             cells, real = self.layout.cut(tensor, start << row_level, min(stop << row_level, height), first, last)
             parts.append(reduce(cells, 1 << row_level, 1 << column_level, real))
         return _stack(parts)

@@ -118,7 +118,7 @@ function Face({ store, picture }: { store: Store; picture: Picture | null }) {
   const error = picture?.error.value ?? "";
   if (error) {
     return (
-      <div class="wl-face" role="alert">
+      <div class="wl-face" {...(picture?.session?.loader.cancelled ? {} : { role: "alert" })}>
         <p>{error}</p>
         <button
           type="button"

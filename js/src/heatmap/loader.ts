@@ -2,6 +2,7 @@
  * Asks for tiles: one request under way, and when it ends the next for what is then missing. What is no longer wanted at
  * all is aborted, so that a pan or zoom does not wait for pictures that nobody sees.
  */
+import { Refused } from "../kernel/client";
 import type { TileKey } from "../kernel/protocol";
 import type { Actions } from "../state/actions";
 import type { TileCache } from "./tile-cache";
@@ -19,6 +20,8 @@ export class Loader {
   private asked: { keys: Set<string>; encoding: "f32" | "q8"; abort: AbortController } | null = null;
   /** Why the last request failed; tried again only when something new is wanted, or the picture changes. */
   error: string | null = null;
+  /** Whether that was the user's own wish. */
+  cancelled = false;
   private stopped = false;
 
   constructor(
@@ -75,7 +78,9 @@ export class Loader {
       if (reply.tiles.length === 0 && this.asked === request) this.error = "the kernel sent no tiles";
     } catch (error) {
       if (this.stopped || abort.signal.aborted) return;
-      if (this.asked === request) this.error = error instanceof Error ? error.message : String(error);
+      if (this.asked !== request) return;
+      this.error = error instanceof Error ? error.message : String(error);
+      this.cancelled = error instanceof Refused && error.kind === "Cancelled";
     } finally {
       if (this.asked === request) this.asked = null;
     }

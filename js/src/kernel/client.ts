@@ -30,7 +30,10 @@ export interface RequestOptions {
 
 export interface ClientEvents {
   state(state: "ready" | "busy" | "restarted"): void;
+  /** Progress is told of this page's own requests only. */
   push(push: Push): void;
+  /** A request has its reply, or nobody waits for it any more. */
+  settled(id: string): void;
 }
 
 /** Names the traits that other widgets link with; a kernel side without them is fine. */
@@ -91,7 +94,7 @@ export function createClient(channel: Channel): Client {
     if (!isRecord(content) || content["v"] !== VERSION) return;
     if (typeof content["push"] === "string") {
       const push = asPush(content);
-      if (push) events?.push(push);
+      if (push && (push.push !== "progress" || waiting.has(push.id))) events?.push(push);
       return;
     }
     const id = content["id"];
@@ -100,6 +103,7 @@ export function createClient(channel: Channel): Client {
     waiting.delete(id);
     clearTimeout(entry.timer);
     events?.state("ready");
+    events?.settled(id);
     entry.settle(content, buffers ?? []);
   }
 
@@ -119,6 +123,7 @@ export function createClient(channel: Channel): Client {
         if (!entry) return;
         waiting.delete(id);
         clearTimeout(entry.timer);
+        events?.settled(id);
         reject(aborted());
       };
       const finish = (): void => signal?.removeEventListener("abort", drop);
@@ -156,9 +161,10 @@ export function createClient(channel: Channel): Client {
   }
 
   function failAll(error: Error): void {
-    const entries = [...waiting.values()];
+    const entries = [...waiting];
     waiting.clear();
-    for (const entry of entries) {
+    for (const [id, entry] of entries) {
+      events?.settled(id);
       clearTimeout(entry.timer);
       entry.fail(error);
     }
@@ -248,6 +254,10 @@ function asPush(content: Record<string, unknown>): Push | null {
   const { push, revision, changed, state } = content;
   if (push === "changed" && typeof revision === "number" && Array.isArray(changed) && isRecord(state)) {
     return content as unknown as Push;
+  }
+  if (push === "progress" && typeof content["id"] === "string") {
+    const numbers = typeof content["done"] === "number" && typeof content["total"] === "number";
+    return numbers && typeof content["words"] === "string" ? (content as unknown as Push) : null;
   }
   if (content["push"] === "status" && typeof content["queued"] === "number") return content as unknown as Push;
   return null;

@@ -266,11 +266,24 @@ export interface Operations {
   undo: { request: { force?: boolean }; reply: Done };
   redo: { request: { force?: boolean }; reply: Done };
   check: { request: Record<string, never>; reply: { state: LabState } };
+  /** Ends another request, which then replies "Cancelled"; false: it had its reply already. */
+  cancel: { request: { request: string }; reply: { cancelled: boolean } };
   set: { request: { auto_check: boolean }; reply: { state: LabState } };
 }
 
 export type Op = keyof Operations;
 
+/** How far the request `id` is. */
+export interface ProgressPush {
+  v: 1;
+  push: "progress";
+  id: string;
+  done: number;
+  total: number;
+  words: string;
+}
+
 export type Push =
+  | ProgressPush
   | { v: 1; push: "changed"; revision: number; changed: [string, Bounds][]; state: LabState }
   | { v: 1; push: "status"; queued: number };

@@ -1,4 +1,5 @@
 /** State of the kernel in words (P9), and what undo costs. */
+import type { ProgressPush } from "../kernel/protocol";
 import { assertNever } from "../state/assert-never";
 import type { KernelState } from "../state/store";
 import type { Page } from "../state/view";
@@ -9,6 +10,7 @@ export function Footer({ store, actions }: Page) {
   const queued = store.queued.value;
   const lab = store.lab.value;
   const working = store.working.value;
+  const progress = state === "restarted" ? null : store.progress.value;
   const sign = queued > 0 && state !== "restarted" ? "queued" : state;
   return (
     <footer class="wl-footer">
@@ -34,7 +36,11 @@ export function Footer({ store, actions }: Page) {
         </span>
       </span>
       <span class="wl-num">revision {store.revision.value}</span>
-      {working && <span class="wl-working">{working}…</span>}
+      {progress ? (
+        <ProgressBar progress={progress} onCancel={() => void actions.cancel()} />
+      ) : (
+        working && <span class="wl-working">{working}…</span>
+      )}
       <span class="wl-grow" />
       {lab && (
         <span class="wl-num wl-undo-size" title="Memory that undo may use before old entries move to a file">
@@ -51,6 +57,31 @@ export function Footer({ store, actions }: Page) {
         Refresh
       </button>
     </footer>
+  );
+}
+
+/** How far a long request is; said in words too, since a bar that moves is no text. */
+function ProgressBar({ progress, onCancel }: { progress: ProgressPush; onCancel: () => void }) {
+  const { done, total, words } = progress;
+  const share = total > 0 ? Math.min(100, Math.floor((100 * done) / total)) : 0;
+  return (
+    <span class="wl-progress">
+      <span
+        class="wl-bar"
+        role="progressbar"
+        aria-label={words}
+        aria-valuemin={0}
+        aria-valuemax={100}
+        aria-valuenow={share}
+      >
+        <i style={{ width: `${share}%` }} />
+      </span>
+      <span class="wl-doing">{words}</span>
+      <span class="wl-num">{share} %</span>
+      <button type="button" class="wl-ghost" aria-label={`Cancel ${words}`} onClick={onCancel}>
+        Cancel
+      </button>
+    </span>
   );
 }
 

@@ -51,6 +51,8 @@ export interface Actions {
   check(): Promise<void>;
   setAutoCheck(on: boolean): Promise<void>;
   refresh(): Promise<void>;
+  /** Ends the request that the progress is of; it then answers "Cancelled". */
+  cancel(): Promise<void>;
   /** Exact texts of cells, from the kernel. */
   read(name: string, cells: number[][], view?: string): Promise<string[]>;
   /** Tiles of the open tensor. Rejects when the kernel refuses, is gone, or `signal` aborts; waits while the kernel is busy. */
@@ -311,6 +313,10 @@ export function createActions(store: Store, client: Client): Actions {
       takeHello(answer);
       // The model was read again because something may have changed unseen: the picture is, too.
       tell("everything", answer.revision);
+    },
+    async cancel() {
+      const id = store.progress.value?.id;
+      if (id !== undefined) await ask("cancelling", () => client.request("cancel", { request: id }));
     },
     async read(name, cells, view) {
       return (await client.request("read", { name, ...viewed(view), cells })).reply.texts;

@@ -109,6 +109,11 @@ export function createFeed(store: Store, client: Client): Feed {
       return result;
     } catch (error) {
       if (!(error instanceof Refused || error instanceof Gone)) throw error;
+      if (error instanceof Refused && error.kind === "Cancelled") {
+        // The user's own wish: nothing went wrong.
+        store.notice.value = error.message;
+        return null;
+      }
       const conflict = error instanceof Refused && error.kind === "UndoConflict";
       store.alert.value = { message: error.message, ...(conflict ? retry : {}) };
       return null;
@@ -162,6 +167,9 @@ export function createFeed(store: Store, client: Client): Feed {
     state(state) {
       store.kernel.value = state;
     },
+    settled(id) {
+      if (store.progress.value?.id === id) store.progress.value = null;
+    },
     push(push) {
       switch (push.push) {
         case "changed": {
@@ -176,6 +184,9 @@ export function createFeed(store: Store, client: Client): Feed {
         }
         case "status":
           store.queued.value = push.queued;
+          return;
+        case "progress":
+          store.progress.value = push;
           return;
         default:
           assertNever(push);

@@ -13,6 +13,7 @@ import type {
   LabState,
   Layout,
   Preview,
+  ProgressPush,
   RegionInfo,
   Summary,
   Where,
@@ -70,6 +71,8 @@ export interface Store {
   queued: Signal<number>;
   /** What is being waited for, in words; empty when nothing is. */
   working: Signal<string>;
+  /** How far a request is that takes longer, and can be cancelled. */
+  progress: Signal<ProgressPush | null>;
   alert: Signal<Alert | null>;
   /** A region text that does not fit and still stands in its box: nothing may be edited meanwhile. Empty: there is none. */
   refused: Signal<string>;
@@ -106,6 +109,7 @@ export function createStore(): Store {
     kernel: signal("connecting"),
     queued: signal(0),
     working: signal(""),
+    progress: signal(null),
     alert: signal(null),
     refused: signal(""),
     painted: signal(0),

@@ -1,0 +1,84 @@
+"""Writing a safetensors file piece by piece, so that it can be followed and cancelled, and costs no second copy.
+
+The format: 8 bytes for the length of the header (little-endian), the header as JSON, then the tensors' bytes one after
+another, row-major, little-endian; `data_offsets` count from the end of the header. Its own writer takes all bytes at once.
+
+Source: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weightlab.errors import EditRefused
+from weightlab.progress import report
+
+_PIECE = 1 << 22  # cells that are copied at a time
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors of any strides and device; a half-written file never replaces a good one.
+
+    Raises:
+        EditRefused: the format has no such dtype, or the file cannot be written.
+        Cancelled: nobody waits for the file any more.
+    """
+    # Wide cells first, as the format's own writer does: then every tensor begins at a multiple of its cells' size.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        if tensor.dtype not in _DTYPES:
+            raise EditRefused(
+                f"{name} {list(tensor.shape)}: safetensors has no {str(tensor.dtype).removeprefix('torch.')}. "
+                f"Convert it first, or call torch.save(model.state_dict(), path)."
+            )
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, allow_nan=False).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = target.with_name(f".{target.name}.part")
+    done = 0
+    try:
+        with temporary.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for name in order:
+                for piece in _pieces(tensors[name]):
+                    report(done, end, f"saving {name}")
+                    done += file.write(piece.flatten().view(torch.uint8).numpy())
+        os.replace(temporary, target)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EditRefused(
+            f"save: {target} cannot be written: {error}. The file that was there is as it was."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Contiguous parts on the CPU in row-major order, of at most `_PIECE` cells."""
+    if tensor.numel() <= _PIECE:
+        if tensor.numel():
+            yield tensor.resolve_conj().resolve_neg().cpu().contiguous()
+        return
+    if tensor.shape[0] == 1:
+        yield from _pieces(tensor[0])
+        return
+    rows = max(1, _PIECE * tensor.shape[0] // tensor.numel())
+    for part in tensor.split(rows):
+        yield from _pieces(part) if part.numel() > _PIECE else [part.resolve_conj().resolve_neg().cpu().contiguous()]
