@@ -60,7 +60,8 @@ def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, st
             for name in order:
                 for piece in _pieces(tensors[name]):
                     report(done, end, f"saving {name}")
-                    done += file.write(piece.flatten().view(torch.uint8).numpy())
+                    raw: Any = piece.flatten().view(torch.uint8).numpy()
+                    done += file.write(raw)
         os.replace(temporary, target)
     except (OSError, RuntimeError, ValueError) as error:
         raise EditRefused(
