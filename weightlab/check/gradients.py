@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +29,16 @@ from weightlab.model.tree import ParameterTree, TensorInfo
 __all__ = ["Change", "Changes", "GradientReport", "GradientRow", "Status", "check_gradients"]
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One check, with all that was measured on the way: the diagnosis reads more from it than the report says."""
+
+    report: GradientReport
+    evidence: Evidence
+    gradients: dict[str, Gradient]
+    recording: Recording
+
+
 def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
     """Run the probe forward and backward and report on every parameter, leaving no trace (rule G1).
 
@@ -39,6 +50,11 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
     Raises:
         ProbeFailed: the forward or backward raised, or no input could be made. The model is as it was all the same.
     """
+    return observe(tree, probe).report
+
+
+def observe(tree: ParameterTree, probe: Probe, kind: type[Recording] = Recording) -> Observation:
+    """`check_gradients` with its evidence; `kind` may be a Recording that measures more."""
     roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
     # The tree is not asked while stand-ins are in the model: it would read the model again, twice.
     parameters = [info for info in tree if info.kind == "parameter"]
@@ -46,7 +62,7 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
     modules = tree.modules
     with same_surroundings():
         with Sandbox(tree, roots) as sandbox:
-            recording = Recording(sandbox, modules)
+            recording = kind(sandbox, modules)
             try:
                 recording.hook()
                 attempt, loss = _forward(probe, recording)
@@ -65,21 +81,21 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
             )
             for info in parameters
         )
-        causes = find_causes(
-            Evidence(
-                tree,
-                {row.name: row.status for row in rows},
-                recording.ops,
-                recording.users(),
-                recording.ran,
-                {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()},
-                cancelled,
-                exploding(tree, gradients),
-                recording.scales,
-            )
+        evidence = Evidence(
+            tree,
+            {row.name: row.status for row in rows},
+            recording.ops,
+            recording.users(),
+            recording.ran,
+            {name: gradient.largest.cpu() == 0 for name, gradient in gradients.items()},
+            cancelled,
+            exploding(tree, gradients),
+            recording.scales,
         )
+        causes = find_causes(evidence)
     note = _note(attempt.note, recording.unmeasured)
-    return GradientReport(value, rows, causes, probe.synthetic, note, probe.callee.training)
+    report = GradientReport(value, rows, causes, probe.synthetic, note, probe.callee.training)
+    return Observation(report, evidence, gradients, recording)
 
 
 def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
