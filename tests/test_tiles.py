@@ -48,10 +48,14 @@ def sheet_by_loop(tensor: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
             made = made * tensor.shape[axis] + index[axis]
         return made
 
+    places = {order.axis: order.indices.tolist() for order in layout.orders}
     for index in itertools.product(*map(range, tensor.shape)):
-        facet = number(index, layout.facets)
-        row = facet // layout.wrap * height + number(index, layout.rows)
-        column = facet % layout.wrap * width + number(index, layout.columns)
+        if any(index[axis] != still for axis, still in layout.fixed):
+            continue
+        placed = tuple(places[axis].index(i) if axis in places else i for axis, i in enumerate(index))
+        facet = number(placed, layout.facets)
+        row = facet // layout.wrap * height + number(placed, layout.rows)
+        column = facet % layout.wrap * width + number(placed, layout.columns)
         values[row, column], real[row, column] = tensor[index], True
     return values, real
 

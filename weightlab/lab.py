@@ -311,17 +311,9 @@ class Lab(Archive, Holding, Looking):
         """After an entry was applied, undone or redone: stale pictures, revision, check, listeners."""
         with self.lock:
             torch.clear_autocast_cache()  # an autocast block that is open would go on with the old weight (rule J13)
-            names: set[str] = set()
-            for name, region in entry.changed:
-                if name not in self.tree:
-                    continue  # the model has lost it since, and undo has said so where that matters
-                names.add(name)
-                pyramid = self._pyramids.get(name)
-                if pyramid is not None:
-                    pyramid.invalidate(region.bounds)
-                    self._versions[name] = self._version(name)
-            for key in [key for key in self._pyramids if "\0" in key]:
-                del self._pyramids[key]  # other views are made anew: what they show may depend on any change
+            # What the model has lost since is passed by: undo has said so where that matters.
+            changed = [(name, region) for name, region in entry.changed if name in self.tree]
+            self._mark(changed)
             self.holds.captured(entry.changed)
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from torch import Tensor
 
 from weightlab.edit.entry import CellPatch
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
 from weightlab.part import Part
-from weightlab.see.layout import layout_of
+from weightlab.see.layout import Layout, Order, layout_of
+from weightlab.see.profiles import order_by
 from weightlab.see.tiles import Pyramid
 from weightlab.train.optimizer_state import moments_of
+
+KEPT_PYRAMIDS = 16
+KEPT_ORDERS = 32
 
 
 class Looking(Part):
@@ -18,30 +24,103 @@ class Looking(Part):
 
     def __init__(self) -> None:
         self.foreign: list[tuple[str, Region]] = []  # what other code was found to have changed at the last change
-        self._pyramids: dict[str, Pyramid] = {}
+        self._pyramids: dict[tuple[str, str, str], Pyramid] = {}  # by name, view and layout; last used last
         self._versions: dict[str, object] = {}
+        self._orders: dict[str, tuple[str, Order]] = {}  # of which tensor, by the token that the page has
+        self._sorted = 0
 
-    def pyramid(self, name: str, view: str = "value") -> Pyramid:
+    def layout(
+        self,
+        name: str,
+        *,
+        rows: Sequence[int] | None = None,
+        columns: Sequence[int] | None = None,
+        facets: Sequence[int] | None = None,
+        fixed: Mapping[int, int] | None = None,
+        sort: Mapping[int, str] | None = None,
+        view: str = "value",
+    ) -> Layout:
+        """How a tensor is laid out: by itself, or as asked.
+
+        Args:
+            rows, columns, facets: axes in each role; of several the last runs fastest. Without any of them as the layer suggests.
+            fixed: axis to the one index that is shown.
+            sort: axis to "norm", "mean", "zeros" or "similar": the places of its indices, as the view is now.
+
+        Raises:
+            EditRefused: an axis has no role, or two, or cannot be sorted so.
+        """
+        info = self.tree[name]
+        path = info.name.rpartition(".")[0]
+        modules = self.tree.modules
+        plain = layout_of(info, modules.get(path), modules.get(path.rpartition(".")[0]) if path else None)
+        if rows is columns is facets is None:
+            if not fixed and not sort:
+                return plain
+            still = {axis % len(info.shape) for axis in fixed or {} if info.shape}
+            roles = [[axis for axis in role if axis not in still] for role in (plain.rows, plain.columns, plain.facets)]
+        else:
+            roles = [list(role or ()) for role in (rows, columns, facets)]
+        with self.lock:
+            orders = []
+            for axis, by in (sort or {}).items():
+                self._sorted += 1
+                order = order_by(self.view(info.name, view), axis, by, f"{self._sorted}")
+                self._orders[order.token] = info.name, order
+                orders.append(order)
+            while len(self._orders) > KEPT_ORDERS:
+                del self._orders[next(iter(self._orders))]
+        return plain.arranged(roles[0], roles[1], roles[2], fixed, orders, info.title)
+
+    def order(self, name: str, token: str) -> Order:
+        """An order that `layout` made for this tensor.
+
+        Raises:
+            EditRefused: it is not kept any more.
+        """
+        info = self.tree[name]
+        of, order = self._orders.get(token, ("", None))
+        if order is None or of != info.name or order.indices.numel() != info.shape[order.axis]:
+            raise EditRefused(f"{info.title}: this order of an axis is not kept any more. Sort it again.")
+        return order
+
+    def pyramid(self, name: str, view: str = "value", layout: Layout | None = None) -> Pyramid:
         """The level-of-detail pyramid of a tensor's view, kept between calls; that of values is patched by edits."""
         info = self.tree[name]
         with self.lock:
+            layout = layout or self.layout(info.name)
+            key = info.name, view, layout.key
             if view != "value":
-                key = f"{info.name}\0{view}"
                 if key not in self._pyramids:
                     shown = self.view(info.name, view)
-                    self._pyramids[key] = Pyramid(lambda: shown, layout_of(info))
+                    self._pyramids[key] = Pyramid(lambda: shown, layout)
                 return self._pyramids[key]
             version = self._version(info.name)
-            found = self._pyramids.pop(info.name, None)
             if self._versions.get(info.name) != version:
-                found = None
+                self._forget(info.name)
             self._versions[info.name] = version
+            found = self._pyramids.pop(key, None)
             if found is None or found.layout.shape != info.shape:
-                found = Pyramid(lambda: self.tree.tensor(info.name).detach(), layout_of(info))
-            self._pyramids[info.name] = found  # last used last
-            while len(self._pyramids) > 16:
+                found = Pyramid(lambda: self.tree.tensor(info.name).detach(), layout)
+            self._pyramids[key] = found
+            while len(self._pyramids) > KEPT_PYRAMIDS:
                 del self._pyramids[next(iter(self._pyramids))]
             return found
+
+    def _forget(self, name: str) -> None:
+        for key in [key for key in self._pyramids if key[:2] == (name, "value")]:
+            del self._pyramids[key]
+
+    def _mark(self, changed: Sequence[tuple[str, Region]]) -> None:
+        """Cells of these regions changed: pictures of values compute what they touch anew."""
+        for (name, view, _), pyramid in list(self._pyramids.items()):
+            for which, region in changed:
+                if which == name and view == "value":
+                    pyramid.invalidate(region.bounds)
+        for name, _ in changed:
+            self._versions[name] = self._version(name)
+        for key in [key for key in self._pyramids if key[1] != "value"]:
+            del self._pyramids[key]  # other views are made anew: what they show may depend on any change
 
     def view(self, name: str, view: str = "value") -> Tensor:
         """The tensor behind a view of a tensor.
@@ -90,9 +169,9 @@ class Looking(Part):
     def _find_foreign(self) -> None:
         """Drop pictures of tensors that other code has changed since they were made."""
         self.foreign = []
-        for name in [name for name in self._pyramids if "\0" not in name]:
+        for name in dict.fromkeys(name for name, view, _ in self._pyramids if view == "value"):
             if name not in self.tree or self._versions.get(name) != self._version(name):
-                del self._pyramids[name]
+                self._forget(name)
                 if name in self.tree:
                     self.foreign.append((name, Region.whole(self.tree[name].shape)))
 

@@ -6,7 +6,7 @@ detached copies: nothing that is done to them reaches the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,6 +18,8 @@ from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.tree import TensorInfo
+from weightlab.see.layout import Layout
+from weightlab.see.profiles import Profile, profile
 from weightlab.see.summary import BINS, Histogram, Summary, summarize
 from weightlab.train.constraints import Constraint, Kind
 
@@ -98,21 +100,61 @@ class WeightRef:
         with self._lab.lock:
             return summarize(self._cells(), bins=bins).histogram
 
-    def plot(self, view: str = "value") -> Figure:
+    def profile(self, axis: int, view: str = "value") -> Profile:
+        """Norm, mean and share of zeros of each index of an axis, over these cells, in float64.
+
+        Args:
+            axis: of `value`; negative ones count from the end.
+            view: as in `plot`.
+
+        Raises:
+            EditRefused: there is no such axis, or no such view.
+
+        Example:
+            >>> lab["conv1.weight"].profile(0).norm  # doctest: +SKIP
+            tensor([0.9471, 1.0236, ...], dtype=torch.float64)
+        """
+        with self._lab.lock:
+            self._tensor()
+            shown = self._lab.view(self.info.name, view)
+            return profile(shown if self.region.is_whole else storage.read(shown, self.region), axis)
+
+    def layout(
+        self,
+        *,
+        rows: Sequence[int] | None = None,
+        columns: Sequence[int] | None = None,
+        facets: Sequence[int] | None = None,
+        fixed: Mapping[int, int] | None = None,
+        sort: Mapping[int, str] | None = None,
+        view: str = "value",
+    ) -> Layout:
+        """How the tensor is laid out as a picture, for `plot`: by itself, or as asked. See `Lab.layout`.
+
+        Example:
+            >>> w = lab["conv1.weight"]                                    # doctest: +SKIP
+            >>> w.plot(layout=w.layout(fixed={1: 0}, sort={0: "norm"}))    # doctest: +SKIP
+        """
+        return self._lab.layout(
+            self.info.name, rows=rows, columns=columns, facets=facets, fixed=fixed, sort=sort, view=view
+        )
+
+    def plot(self, view: str = "value", layout: Layout | None = None) -> Figure:
         """A matplotlib figure: the heatmap of the tensor with these cells framed, and their histogram.
 
         Args:
             view: "value", "gradient" (the present `.grad`), "held", "diff:<snapshot>", or a moment of the optimizer.
+            layout: made by `layout`; by default the one that suits the layer.
 
         Raises:
-            EditRefused: there is no such view of this tensor.
+            EditRefused: there is no such view of this tensor, or the layout is of another shape.
         """
         from weightlab.see.figures import plot_tensor
 
         with self._lab.lock:
             self._tensor()
             tensor = self._lab.view(self.info.name, view)
-            return plot_tensor(tensor, self.info, self.region, view)
+            return plot_tensor(tensor, self.info, self.region, view, layout or self.layout())
 
     def zero_(self, *, linked: bool = False, moments: Moments = None) -> WeightRef:
         """Set the cells to 0; NaN cells too (nothing is multiplied).

@@ -11,9 +11,10 @@ import {
 } from "../src/heatmap/layout";
 import { nextIn, rectsOfRegion, regionMeets, regionOfRect, runsIn } from "../src/heatmap/regions";
 import type { Layout } from "../src/kernel/protocol";
-import { below, indices, random, randomLayout } from "./heatmap-seed";
+import { below, indices, PLAIN, random, randomLayout } from "./heatmap-seed";
 
 const conv: Layout = {
+  ...PLAIN,
   rows: [1, 2],
   columns: [3],
   facets: [0],
@@ -79,9 +80,9 @@ test("the layout of the protocol, by hand: facet 4 of a convolution with three b
 });
 
 test("a scalar is one cell, an empty tensor none", () => {
-  const none = { rows: [], columns: [], facets: [], wrap: 1, labels: [], shape: [] };
+  const none = { ...PLAIN, rows: [], columns: [], facets: [], wrap: 1, labels: [], shape: [] };
   expect(indexOf(makeSheet(none), 0, 0)).toEqual([]);
-  const empty = makeSheet({ ...none, rows: [0], columns: [1], shape: [0, 4], labels: ["", ""] });
+  const empty = makeSheet({ ...PLAIN, ...none, rows: [0], columns: [1], shape: [0, 4], labels: ["", ""] });
   expect(empty.cells).toBe(0);
   expect(indexOf(empty, 0, 0)).toBeNull();
   expect(regionOfRect(empty, { row0: 0, row1: 1, column0: 0, column1: 1 })).toBeNull();
@@ -204,6 +205,7 @@ test("nextIn and runsIn agree with counting", () => {
 
 test("a huge tensor with a step costs a bounded number of rectangles", () => {
   const sheet = makeSheet({
+    ...PLAIN,
     rows: [0],
     columns: [1],
     facets: [],

@@ -12,6 +12,9 @@ export function random(seed: number): () => number {
   };
 }
 
+/** What of a layout is rarely needed. */
+export const PLAIN = { fixed: [], groups: [], orders: [] } satisfies Partial<Layout>;
+
 export const below = (next: () => number, n: number): number => Math.floor(next() * n);
 
 export function randomLayout(next: () => number): Layout {
@@ -22,7 +25,15 @@ export function randomLayout(next: () => number): Layout {
   for (const axis of order) (lists[below(next, 3)] as number[]).push(axis);
   const [rows = [], columns = [], facets = []] = lists;
   const count = facets.reduce((n, axis) => n * (shape[axis] as number), 1);
-  return { rows, columns, facets, wrap: 1 + below(next, count), labels: shape.map((_, axis) => `axis${axis}`), shape };
+  return {
+    ...PLAIN,
+    rows,
+    columns,
+    facets,
+    wrap: 1 + below(next, count),
+    labels: shape.map((_, axis) => `axis${axis}`),
+    shape,
+  };
 }
 
 /** Every index of a shape, in row-major order. */

@@ -5,9 +5,17 @@ import { Readout } from "../src/heatmap/readout";
 import { decodeTile, shownPlane, TileCache } from "../src/heatmap/tile-cache";
 import { TILE, tileRect } from "../src/heatmap/viewport";
 import type { TileHead, TileKey } from "../src/kernel/protocol";
-import { below, random, randomLayout } from "./heatmap-seed";
+import { below, PLAIN, random, randomLayout } from "./heatmap-seed";
 
-const sheet = makeSheet({ rows: [0], columns: [1], facets: [], wrap: 1, labels: ["", ""], shape: [1000, 1000] });
+const sheet = makeSheet({
+  ...PLAIN,
+  rows: [0],
+  columns: [1],
+  facets: [],
+  wrap: 1,
+  labels: ["", ""],
+  shape: [1000, 1000],
+});
 
 const head = (at: TileKey, size = 4, extra: Partial<TileHead> = {}): TileHead => ({
   at,

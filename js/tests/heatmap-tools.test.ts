@@ -14,9 +14,9 @@ import {
   press,
   release,
 } from "../src/heatmap/tools";
-import { below, random } from "./heatmap-seed";
+import { below, PLAIN, random } from "./heatmap-seed";
 
-const sheet = makeSheet({ rows: [0], columns: [1], facets: [], wrap: 1, labels: ["", ""], shape: [40, 50] });
+const sheet = makeSheet({ ...PLAIN, rows: [0], columns: [1], facets: [], wrap: 1, labels: ["", ""], shape: [40, 50] });
 const point = (row: number, column: number): Point => ({
   x: column * 10,
   y: row * 10,
@@ -132,7 +132,15 @@ test("brush size n covers n x n cells; an even size reaches one further down and
 });
 
 test("painted cells become flat tensor indices, ascending, without blank ones", () => {
-  const conv = makeSheet({ rows: [2], columns: [1], facets: [0], wrap: 2, labels: ["", "", ""], shape: [3, 4, 5] });
+  const conv = makeSheet({
+    ...PLAIN,
+    rows: [2],
+    columns: [1],
+    facets: [0],
+    wrap: 2,
+    labels: ["", "", ""],
+    shape: [3, 4, 5],
+  });
   const cells = new Set<number>();
   for (let i = conv.rows * conv.columns - 1; i >= 0; i--) cells.add(i);
   const expected: number[] = [];
@@ -145,7 +153,15 @@ test("painted cells become flat tensor indices, ascending, without blank ones", 
 });
 
 test("a stroke stops before it is too large for one message", () => {
-  const wide = makeSheet({ rows: [0], columns: [1], facets: [], wrap: 1, labels: ["", ""], shape: [2000, 2000] });
+  const wide = makeSheet({
+    ...PLAIN,
+    rows: [0],
+    columns: [1],
+    facets: [],
+    wrap: 1,
+    labels: ["", ""],
+    shape: [2000, 2000],
+  });
   const gesture = press("brush", { ...point(1000, 1000) }, wide, 400);
   expect(gesture).toMatchObject({ kind: "brush", full: true });
   expect(gesture.kind === "brush" && gesture.cells.size).toBe(MOST_PAINTED);

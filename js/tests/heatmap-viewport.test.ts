@@ -17,9 +17,10 @@ import {
   zoom,
 } from "../src/heatmap/viewport";
 import type { Layout } from "../src/kernel/protocol";
-import { below, random, randomLayout } from "./heatmap-seed";
+import { below, PLAIN, random, randomLayout } from "./heatmap-seed";
 
 const matrix = (rows: number, columns: number): Layout => ({
+  ...PLAIN,
   rows: [0],
   columns: [1],
   facets: [],
@@ -28,6 +29,7 @@ const matrix = (rows: number, columns: number): Layout => ({
   shape: [rows, columns],
 });
 const conv = (out: number, wrap: number): Layout => ({
+  ...PLAIN,
   rows: [1, 2],
   columns: [3],
   facets: [0],

@@ -195,6 +195,12 @@ def layout(layout: Layout) -> Json:
         "wrap": layout.wrap,
         "labels": list(layout.labels),
         "shape": list(layout.shape),
+        "fixed": [list(pair) for pair in layout.fixed],
+        "groups": [
+            {"axis": g.axis, "name": g.name, "starts": list(g.starts), "labels": list(g.labels), "source": g.source}
+            for g in layout.groups
+        ],
+        "orders": [{"axis": order.axis, "by": order.by, "token": order.token} for order in layout.orders],
     }
 
 

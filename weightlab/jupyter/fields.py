@@ -8,6 +8,7 @@ from typing import Any
 
 from weightlab.errors import BadMessage
 from weightlab.see.numbers import parse_number
+from weightlab.see.profiles import ORDERS
 
 VERSION = 1
 REQUEST_LIMIT = 512 * 1024
@@ -75,6 +76,21 @@ FLAG: Check = ("true or false", lambda v: isinstance(v, bool))
 TILES: Check = (
     "1 to 64 lists of two levels from 0 to 62 and two whole numbers from 0 to 2**40",
     _list(1, 64, lambda v: _list(4, 4, lambda n: is_whole(n) and 0 <= n <= 2**40)(v) and max(v[:2]) <= 62),
+)
+AXIS: Check = ("an axis from 0 to 31", lambda v: is_whole(v) and 0 <= v < 32)
+STATISTIC: Check = ("'norm', 'mean', 'zeros' or 'largest'", _one_of("norm", "mean", "zeros", "largest"))
+_AXES = _list(0, 32, AXIS[1])
+_LAYOUT: dict[str, Callable[[Any], bool]] = {
+    "rows": _AXES,
+    "columns": _AXES,
+    "facets": _AXES,
+    "fixed": _list(0, 32, lambda v: _list(2, 2, is_whole)(v) and AXIS[1](v[0])),
+    "sort": _list(0, 32, lambda v: isinstance(v, list) and len(v) == 2 and AXIS[1](v[0]) and _one_of(*ORDERS)(v[1])),
+    "orders": _list(0, 32, lambda v: isinstance(v, str) and len(v) <= 40),
+}
+LAYOUT: Check = (
+    "an object of axes: 'rows', 'columns', 'facets', and 'fixed', 'sort' and 'orders' as docs/protocol.md says",
+    lambda v: isinstance(v, dict) and all(key in _LAYOUT and _LAYOUT[key](item) for key, item in v.items()),
 )
 CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, is_whole)))
 ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))

@@ -11,7 +11,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from weightlab.jupyter import describe
 from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import (
     ARGS,
+    AXIS,
     BOUND,
     CELLS,
     EDIT,
@@ -33,10 +34,12 @@ from weightlab.jupyter.fields import (
     FLAG,
     HOLD,
     LABEL,
+    LAYOUT,
     MOMENTS,
     NAME,
     NUMBER,
     REQUEST,
+    STATISTIC,
     TEXT,
     TILES,
     TRUE,
@@ -54,11 +57,14 @@ from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.progress import Progress
+from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
+from weightlab.see.profiles import profile
 from weightlab.train.constraints import Constraint
 
 _SAMPLE_ABOVE = 1 << 20
 _EXACT_UP_TO = 1 << 24
+_FLOAT_MAX = torch.finfo(torch.float32).max
 
 Reply = dict[str, Any]
 Buffers = list[bytes]
@@ -148,9 +154,12 @@ class Session:
     def open(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
         tensor = self._shown(fields)
+        layout = self._layout(fields)
+        if layout.orders:
+            made.append(b"".join(order.indices.to(torch.int32).numpy().tobytes() for order in layout.orders))
         return {
             "name": info.name,
-            "layout": describe.layout(self.lab.pyramid(info.name).layout),
+            "layout": describe.layout(layout),
             "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE),
             "cell_bytes": tensor.element_size(),
             "exact_text": describe.exact_text(tensor.dtype),
@@ -165,7 +174,7 @@ class Session:
     def tiles(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
         self._shown(fields)
-        pyramid = self.lab.pyramid(info.name, fields.get("view", "value"))
+        pyramid = self.lab.pyramid(info.name, fields.get("view", "value"), self._layout(fields))
         heads: list[Reply] = []
         parts: list[bytes] = []
         left: list[list[int]] = []
@@ -183,6 +192,18 @@ class Session:
             size += len(data)
         made.append(b"".join(parts))
         return {"name": info.name, "tiles": heads, "left": left}
+
+    def profile(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        info = self.lab.tree[fields["name"]]
+        shown = self._shown(fields)
+        axis, stat = fields["axis"], fields["stat"]
+        if axis < len(info.shape) and info.shape[axis] * 4 > LIMIT:
+            raise EditRefused(
+                f"{info.title}: axis {axis} is too long for the page. Call lab['{info.name}'].profile({axis})."
+            )
+        values = getattr(profile(shown, axis), stat).clamp(-_FLOAT_MAX, _FLOAT_MAX).float()
+        made.append(values.numpy().tobytes())
+        return {"name": info.name, "axis": axis, "stat": stat}
 
     def read(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
@@ -308,6 +329,15 @@ class Session:
             args["values"] = typed_values(args["values"], region, info)
         return Edit(info.name, region, fields["edit"], args)
 
+    def _layout(self, fields: Reply) -> Layout:
+        """The layout that a message asks for; orders by the token that `open` gave."""
+        name, asked = fields["name"], fields.get("layout", {})
+        roles = {role: asked.get(role) for role in ("rows", "columns", "facets")}
+        fixed, sort = (dict(map(tuple, asked.get(key, ()))) for key in ("fixed", "sort"))
+        layout = self.lab.layout(name, **roles, fixed=fixed, sort=sort, view=fields.get("view", "value"))
+        kept = [self.lab.order(name, token) for token in asked.get("orders", ())]
+        return replace(layout, orders=(*kept, *layout.orders)) if kept else layout
+
     def _shown(self, fields: Reply) -> torch.Tensor:
         """The tensor behind the view that is asked for, if it has values to look at."""
         name = fields["name"]
@@ -330,15 +360,17 @@ class _Operation:
 
 
 _VIEW = {"view": VIEW}
+_LAID = {**_VIEW, "layout": LAYOUT}
 _TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 
 _OPERATIONS: dict[str, _Operation] = {
     "hello": _Operation(Session.hello, {}, reads=True),
     "script": _Operation(Session.script, {}),
     "refresh": _Operation(Session.refresh, {}),
-    "open": _Operation(Session.open, {"name": NAME}, _VIEW, reads=True),
+    "open": _Operation(Session.open, {"name": NAME}, _LAID, reads=True),
     "summary": _Operation(Session.summary, {"name": NAME}, _VIEW, reads=True),
-    "tiles": _Operation(Session.tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _VIEW, reads=True),
+    "tiles": _Operation(Session.tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _LAID, reads=True),
+    "profile": _Operation(Session.profile, {"name": NAME, "axis": AXIS, "stat": STATISTIC}, _VIEW, reads=True),
     "read": _Operation(Session.read, {"name": NAME, "cells": CELLS}, _VIEW, reads=True),
     "region": _Operation(Session.region, {"name": NAME, "text": TEXT}, reads=True),
     "edit": _Operation(

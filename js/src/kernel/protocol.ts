@@ -119,6 +119,34 @@ export interface Layout {
   wrap: number;
   labels: string[];
   shape: number[];
+  /** Axes that show one of their indices. */
+  fixed: [axis: number, index: number][];
+  groups: Group[];
+  orders: { axis: number; by: string; token: string }[];
+}
+
+/** Stretches of an axis that belong together, for each axis the outermost first. */
+export interface Group {
+  axis: number;
+  name: string;
+  starts: number[];
+  labels: string[];
+  source: string;
+}
+
+export type Statistic = "norm" | "mean" | "zeros" | "largest";
+export type OrderBy = "norm" | "mean" | "zeros" | "similar";
+
+/** What a request may ask of a layout; roles not given are as the layer suggests. */
+export interface LayoutCall {
+  rows?: number[];
+  columns?: number[];
+  facets?: number[];
+  fixed?: [axis: number, index: number][];
+  /** Makes an order of an axis. */
+  sort?: [axis: number, by: OrderBy][];
+  /** Orders that were made before. */
+  orders?: string[];
 }
 
 export interface Histogram {
@@ -242,13 +270,17 @@ export interface Operations {
   script: { request: Record<string, never>; reply: { bytes: number } };
   refresh: { request: Record<string, never>; reply: Hello };
   open: {
-    request: { name: string; view?: string };
+    request: { name: string; view?: string; layout?: LayoutCall };
     reply: { name: string; layout: Layout; summary: Summary; cell_bytes: number; exact_text: boolean };
   };
   summary: { request: { name: string; view?: string }; reply: { name: string; summary: Summary } };
   tiles: {
-    request: { name: string; view?: string; tiles: TileKey[]; encoding: "f32" | "q8" };
+    request: { name: string; view?: string; layout?: LayoutCall; tiles: TileKey[]; encoding: "f32" | "q8" };
     reply: { name: string; tiles: TileHead[]; left: TileKey[] };
+  };
+  profile: {
+    request: { name: string; view?: string; axis: number; stat: Statistic };
+    reply: { name: string; axis: number; stat: Statistic };
   };
   read: { request: { name: string; view?: string; cells: number[][] }; reply: { name: string; texts: string[] } };
   region: { request: { name: string; text: string }; reply: { name: string; region: RegionInfo } };

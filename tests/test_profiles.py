@@ -1,0 +1,114 @@
+"""Profiles and orders against plain loops (rules S1, S6)."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+from torch import nn
+
+import weightlab as wl
+from weightlab.errors import EditRefused
+from weightlab.see.profiles import MOST_SORTED, order_by, profile
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8, torch.int64, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_profile_is_what_a_loop_over_the_axis_finds(dtype: torch.dtype, axis: int) -> None:
+    torch.manual_seed(3)
+    tensor = (torch.randn(5, 4, 3) * 2).to(dtype)
+    tensor[1] = 0
+    found = profile(tensor, axis)
+    for index in range(tensor.shape[axis]):
+        cells = tensor.select(axis, index).double().flatten().tolist()
+        assert found.norm[index].item() == pytest.approx(math.sqrt(math.fsum(c * c for c in cells)), rel=1e-14)
+        assert found.mean[index].item() == pytest.approx(math.fsum(cells) / len(cells), rel=1e-13, abs=1e-15)
+        assert found.zeros[index].item() == pytest.approx(sum(c == 0 for c in cells) / len(cells))
+        assert found.largest[index].item() == max(map(abs, cells))
+        assert found.nonfinite[index].item() == 0
+
+
+def test_a_profile_passes_over_what_is_not_finite_and_counts_it() -> None:
+    tensor = torch.tensor(
+        [[1.0, math.nan, 3.0], [math.inf, -math.inf, math.nan], [1e300, -1e300, 0]], dtype=torch.float64
+    )
+    found = profile(tensor, 0)
+    assert found.norm.tolist() == pytest.approx([math.sqrt(10), 0, math.sqrt(2) * 1e300])
+    assert found.mean[0].item() == 2
+    assert found.mean[1].isnan()
+    assert found.nonfinite.tolist() == [1, 3, 0]
+    plain = profile(torch.tensor([[1.0, math.nan], [3e38, 3e38]]), 0)
+    assert plain.norm.tolist() == pytest.approx([1, torch.tensor(3e38).item() * math.sqrt(2)])
+
+
+def test_a_profile_of_no_cells_and_of_strided_cells() -> None:
+    assert profile(torch.zeros(3, 0), 0).zeros.tolist() == [0, 0, 0]
+    assert profile(torch.zeros(0, 3), 0).norm.numel() == 0
+    torch.manual_seed(0)
+    tensor = torch.randn(6, 8)[::2, 1::3]
+    assert torch.equal(profile(tensor, 0).norm, profile(tensor.contiguous(), 0).norm)
+
+
+def test_a_profile_in_pieces_equals_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    tensor = torch.randn(7, 5, 2)
+    whole = profile(tensor, 1)
+    monkeypatch.setattr("weightlab.see.profiles._CELLS", 20)
+    assert torch.equal(profile(tensor, 1).norm, whole.norm)
+    assert torch.equal(profile(tensor, 1).mean, whole.mean)
+
+
+@pytest.mark.parametrize("by", ["norm", "mean", "zeros"])
+def test_an_order_is_ascending_with_ties_by_index(by: str) -> None:
+    rng = random.Random(5)
+    tensor = torch.tensor([[float(rng.randrange(3)) for _ in range(4)] for _ in range(9)])
+    order = order_by(tensor, 0, by)
+    values = getattr(profile(tensor, 0), by).tolist()
+    assert order.indices.tolist() == sorted(range(9), key=lambda i: (values[i], i))
+    assert order.indices[order.places].tolist() == list(range(9))
+
+
+def test_rows_without_a_number_are_last() -> None:
+    tensor = torch.tensor([[math.nan, math.nan], [1.0, 2.0], [-1.0, 0.0]])
+    assert order_by(tensor, 0, "mean").indices.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("many", [60, 1500])
+def test_rows_that_are_alike_become_neighbours(many: int) -> None:
+    seeded = torch.Generator().manual_seed(many)
+    centres = torch.randn(4, 24, generator=seeded)
+    of = torch.randint(0, 4, (many,), generator=seeded)
+    rows = centres[of] + 0.1 * torch.randn(many, 24, generator=seeded)
+    before = rows.clone()
+    order = order_by(rows, 0, "similar").indices
+    assert sorted(order.tolist()) == list(range(many))
+    assert int((of[order][1:] != of[order][:-1]).sum()) == 3, "each cluster is one stretch"
+    assert torch.equal(rows, before)
+    assert torch.equal(order, order_by(rows, 0, "similar").indices), "the same rows, the same order"
+
+
+def test_likeness_copes_with_zeros_and_nan_and_wide_rows() -> None:
+    tensor = torch.randn(5, 9000)
+    tensor[1], tensor[2, 3] = 0, math.nan
+    assert sorted(order_by(tensor, 0, "similar").indices.tolist()) == list(range(5))
+
+
+def test_an_order_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(EditRefused, match="norm, mean, zeros, similar"):
+        order_by(torch.zeros(3, 2), 0, "size")
+    with pytest.raises(EditRefused, match="no axis 2"):
+        order_by(torch.zeros(3, 2), 2, "norm")
+    with pytest.raises(EditRefused, match="262,144"):
+        order_by(torch.zeros(MOST_SORTED + 1), 0, "norm")
+
+
+def test_a_handle_gives_the_profile_of_its_cells() -> None:
+    lab = wl.Lab(nn.Conv2d(3, 8, 3))
+    weight = lab["weight"].value
+    assert lab["weight"].profile(0).norm.tolist() == pytest.approx(weight.flatten(1).norm(dim=1).tolist(), rel=1e-6)
+    assert lab["weight"][2].profile(-1).mean.shape == (3,)
+    assert lab["weight"].profile(1, view="held").norm.tolist() == [0, 0, 0]
