@@ -83,7 +83,7 @@ def test_real_replies_have_the_fields_of_the_examples(session: Session, example:
     reply, _ = session.handle(good[0]["message"], buffers_of(good[0]))
     wanted = example["message"]
     assert wanted.keys() == reply.keys() or not wanted["ok"]
-    for key in ("model", "layout", "summary", "region", "tensors", "modules"):
+    for key in ("model", "layout", "summary", "region", "tensors", "modules", "glances", "thumbnails", "spectrum"):
         if key in wanted:
             assert shape_of(wanted[key]) == shape_of(reply[key])
     if "state" in wanted:

@@ -24,6 +24,7 @@ from weightlab.lab import Lab, open, replay
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.progress import Progress
+from weightlab.see.spectrum import Spectrum
 from weightlab.see.summary import Summary
 from weightlab.train.constraints import Constraint
 from weightlab.weight import WeightRef
@@ -45,6 +46,7 @@ __all__ = [
     "ProbeFailed",
     "Progress",
     "Region",
+    "Spectrum",
     "Summary",
     "Transfer",
     "TensorInfo",

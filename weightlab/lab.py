@@ -29,6 +29,7 @@ from weightlab.holding import Holding
 from weightlab.looking import Looking
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
+from weightlab.overview import Overview
 from weightlab.train.constraints import Constraints
 from weightlab.train.optimizer_state import moments_of, strangers
 from weightlab.weight import WeightRef
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 Changed = list[tuple[str, Region]]
 
 
-class Lab(Archive, Holding, Looking):
+class Lab(Archive, Holding, Looking, Overview):
     """A microscope and a scalpel for one model.
 
     Args:
@@ -102,6 +103,7 @@ class Lab(Archive, Holding, Looking):
         self.checked_revision = -1
         self.page: object = None  # the widget, once the Lab was shown; kept here so that there is one
         Looking.__init__(self)
+        Overview.__init__(self)
         self._callbacks: list[Callable[[Changed], None]] = []
         self._stroke_depth = 0
 

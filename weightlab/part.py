@@ -1,4 +1,4 @@
-"""What the parts of `Lab` know of each other: `archive.py` and `holding.py` are written against this."""
+"""What the parts of `Lab` know of each other: its parts are written against this."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from weightlab.check.report import GradientReport
 from weightlab.edit.entry import Entry
 from weightlab.edit.journal import Journal
 from weightlab.edit.operations import Edit
 from weightlab.edit.snapshots import Snapshots
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
+from weightlab.see.layout import Layout
 from weightlab.train.constraints import Constraints
 
 
@@ -29,6 +31,7 @@ class Part(ABC):
     journal: Journal
     snapshots: Snapshots
     holds: Constraints
+    report: GradientReport | None
 
     @property
     @abstractmethod
@@ -48,3 +51,15 @@ class Part(ABC):
     @abstractmethod
     def _tell(self, changed: list[tuple[str, Region]]) -> None:
         """Call the listeners."""
+
+    @abstractmethod
+    def view(self, name: str, view: str = "value") -> Tensor:
+        """The tensor behind a view of a tensor."""
+
+    @abstractmethod
+    def layout(self, name: str) -> Layout:
+        """How a tensor is laid out by itself."""
+
+    @abstractmethod
+    def _version(self, name: str) -> object:
+        """Changes with every write to the tensor that can be noticed."""

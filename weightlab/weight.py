@@ -20,6 +20,7 @@ from weightlab.model.region import Region
 from weightlab.model.tree import TensorInfo
 from weightlab.see.layout import Layout
 from weightlab.see.profiles import Profile, profile
+from weightlab.see.spectrum import Spectrum, spectrum
 from weightlab.see.summary import BINS, Histogram, Summary, summarize
 from weightlab.train.constraints import Constraint, Kind
 
@@ -138,6 +139,16 @@ class WeightRef:
         return self._lab.layout(
             self.info.name, rows=rows, columns=columns, facets=facets, fixed=fixed, sort=sort, view=view
         )
+
+    def spectrum(self) -> Spectrum:
+        """Singular values and ranks of the cells as a matrix, the first axis against all others; see `Spectrum`.
+
+        Raises:
+            EditRefused: fewer than two axes, or a cell is not finite.
+        """
+        with self._lab.lock:
+            part = "" if self.region.is_whole else str(self.region)
+            return spectrum(self._cells(), self.info.title, f"{self.info.name}{part}")
 
     def plot(self, view: str = "value", layout: Layout | None = None) -> Figure:
         """A matplotlib figure: the heatmap of the tensor with these cells framed, and their histogram.

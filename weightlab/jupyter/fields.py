@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from weightlab.errors import BadMessage
+from weightlab.see.find import WHATS
 from weightlab.see.numbers import parse_number
 from weightlab.see.profiles import ORDERS
 
@@ -93,6 +94,11 @@ LAYOUT: Check = (
     lambda v: isinstance(v, dict) and all(key in _LAYOUT and _LAYOUT[key](item) for key, item in v.items()),
 )
 CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, is_whole)))
+INDEX: Check = ("a list of at most 32 whole numbers", _list(0, 32, is_whole))
+NAMES: Check = ("1 to 256 texts of at most 500 characters", _list(1, 256, NAME[1]))
+FIND: Check = (f"one of {', '.join(WHATS)}", _one_of(*WHATS))
+FORM: Check = ("'tsv' or 'torch'", _one_of("tsv", "torch"))
+NUMBER_TEXT: Check = ("a number, or a text of at most 100 characters", _number)
 ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))
 EDIT: Check = (f"one of {', '.join(EDITS)}", _one_of(*EDITS))
 ARGS: Check = ("an object of arguments", lambda v: isinstance(v, dict))

@@ -20,7 +20,7 @@ from weightlab.edit.entry import Entry
 from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
 from weightlab.errors import BadMessage, EditRefused, ProbeFailed, WeightLabError
-from weightlab.jupyter import describe
+from weightlab.jupyter import describe, overview
 from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import (
     ARGS,
@@ -76,6 +76,7 @@ class Session:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self._running: dict[str | int, Progress] = {}  # by the id of the request
+        self.spectra = overview.Spectra(lab)
 
     def handle(
         self, message: Any, buffers: Sequence[Any] = (), push: Callable[[Reply], None] | None = None
@@ -208,14 +209,7 @@ class Session:
     def read(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
         tensor = self._shown(fields)
-        flat = []
-        for cell in fields["cells"]:
-            if len(cell) != len(info.shape) or any(not 0 <= i < n for i, n in zip(cell, info.shape, strict=True)):
-                raise BadMessage(f"{info.title}: there is no cell {cell}. Give one index per axis, inside the shape.")
-            number = 0
-            for index, size in zip(cell, info.shape, strict=True):
-                number = number * size + index
-            flat.append(number)
+        flat = [overview.flat_index(cell, info.shape, info.title) for cell in fields["cells"]]
         region = Region.of_cells(info.shape, torch.tensor(flat, dtype=torch.int64), info.title)
         return {"name": info.name, "texts": texts(storage.read(tensor, region))}
 
@@ -391,4 +385,5 @@ _OPERATIONS: dict[str, _Operation] = {
     "check": _Operation(Session.check, {}),
     "cancel": _Operation(Session.cancel, {"request": REQUEST}),
     "set": _Operation(Session.set, {"auto_check": FLAG}),
+    **{op: _Operation(*row) for op, row in overview.OPERATIONS.items()},
 }

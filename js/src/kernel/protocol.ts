@@ -264,6 +264,45 @@ export interface Hello {
   state: LabState;
 }
 
+/** One row per tensor; 24 bytes each in the buffer are the bars of its histogram. Without values: `reason`, and nulls. */
+export interface GlanceColumns {
+  name: string[];
+  count: number[];
+  nan: number[];
+  inf: number[];
+  zero: number[];
+  sampled: number[];
+  min: (number | null)[];
+  max: (number | null)[];
+  mean: (number | null)[];
+  std: (number | null)[];
+  l2: (number | null)[];
+  low: (number | null)[];
+  high: (number | null)[];
+  reason: string[];
+}
+
+/** Pictures of at most 32 x 32 bins, one after another in the buffer: 128 is 0, 1 and 255 the limits, 0 is not finite. */
+export interface ThumbnailColumns {
+  name: string[];
+  rows: number[];
+  columns: number[];
+  limit: (number | null)[];
+  sampled: boolean[];
+}
+
+export interface Spectrum {
+  matrix: [number, number];
+  values: number[];
+  effective_rank: number;
+  stable_rank: number;
+  edge: number;
+  above_edge: number;
+  exact: boolean;
+}
+
+export type FindWhat = "largest" | "smallest" | "magnitude" | "nan" | "inf" | "nearest";
+
 /** Fields and reply of each operation; `v`, `id`, `op` and `ok` are added by the client. */
 export interface Operations {
   hello: { request: Record<string, never>; reply: Hello };
@@ -283,6 +322,20 @@ export interface Operations {
     reply: { name: string; axis: number; stat: Statistic };
   };
   read: { request: { name: string; view?: string; cells: number[][] }; reply: { name: string; texts: string[] } };
+  glances: { request: { names: string[]; view?: string }; reply: { glances: GlanceColumns; left: string[] } };
+  thumbnails: { request: { names: string[] }; reply: { thumbnails: ThumbnailColumns; left: string[] } };
+  spectrum: {
+    request: { name: string; view?: string; stop?: boolean };
+    reply: { name: string; share: number; spectrum: Spectrum | null };
+  };
+  find: {
+    request: { name: string; what: FindWhat; view?: string; after?: number[]; value?: NumberText; back?: boolean };
+    reply: { name: string; cell: number[] | null; text: string };
+  };
+  values: {
+    request: { name: string; region: string; form: "tsv" | "torch"; view?: string };
+    reply: { name: string; text: string; cells: number };
+  };
   region: { request: { name: string; text: string }; reply: { name: string; region: RegionInfo } };
   edit: { request: Target & EditCall; reply: Done };
   preview: { request: Target & EditCall; reply: { name: string; preview: Preview } };
