@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Callable
@@ -31,6 +32,11 @@ class Holder(nn.Module):
 
 def raw(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def as_bits(tensor: Tensor) -> Tensor:
+    widths = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.detach().view(widths[tensor.element_size()])
 
 
 def random_bytes(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
@@ -466,3 +472,49 @@ def test_a_listener_that_raises_does_not_stop_the_others(small_cnn: nn.Sequentia
     with pytest.warns(UserWarning, match="a callback raised ZeroDivisionError"):
         lab["fc.bias"].fill_(3)
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_many_cells_are_compared_and_known_again_exactly(stored: torch.dtype, layout: str) -> None:  # J2, J7, J8
+    cells = torch.randn(64, 30, 20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).to(stored)
+    cells.view(-1)[[5, 300_000, -1]] = math.nan
+    cells.view(-1)[[6, 400_000]] = -0.0
+    if layout == "channels_last":
+        cells = cells.to(memory_format=torch.channels_last)
+    model = nn.Module()
+    model.weight = nn.Parameter(cells.clone(memory_format=torch.preserve_format))
+    lab = wl.Lab(model)
+    handle = lab["weight"]
+    values = torch.randn(30, 1, 1, generator=torch.Generator().manual_seed(4))
+    acts: list[Callable[[], object]] = [
+        lambda: handle.clamp_(-0.5, 0.75),
+        lambda: handle.clamp_(min=0.0),
+        lambda: handle[:, 1:].fill_(-0.25),
+        lambda: handle[1:].neg_(),
+        lambda: handle[..., 3:].abs_(),
+        lambda: handle.copy_(values),
+        lambda: handle[:63].zero_(),
+    ]
+    states = [model.weight.detach().clone()]
+    for act in acts:
+        act()
+        states.append(model.weight.detach().clone())
+        differ = as_bits(states[-1]) != as_bits(states[-2])
+        assert lab.history[-1].cells == int(differ.sum())
+        first = differ.reshape(-1).nonzero().flatten()[:8]
+        assert torch.equal(as_bits(lab.history[-1].stored), as_bits(states[-1].reshape(-1)[first]))
+    for state in reversed(states[:-1]):
+        lab.undo()
+        assert torch.equal(as_bits(model.weight), as_bits(state))
+    for state in states[1:]:
+        lab.redo()
+        assert torch.equal(as_bits(model.weight), as_bits(state))
+    # One cell that other code changes past the version counter, the very last one, is found.
+    lab.undo()
+    lab["weight"].clamp_(-0.1, 0.1)
+    model.weight.data[-1, -1, -1, -1] = 0.05
+    with pytest.raises(wl.UndoConflict):
+        lab.undo()
+    lab.undo(force=True)
+    assert torch.equal(as_bits(model.weight), as_bits(states[-2]))

@@ -2,7 +2,8 @@
 
 A patch keeps one side of the change only. Undo and redo swap it with what the cells hold, so that an entry costs the
 edited cells once, and both directions restore bytes instead of computing them again. A fingerprint of the cells as the
-journal left them tells whether somebody else has changed them since (rule J8).
+journal left them tells whether somebody else has changed them since (rule J8); many cells that an operation merely
+selects are computed once more from the saved ones instead, when somebody asks, so that the edit itself is not slowed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from weightlab.edit.operations import Edit
@@ -66,7 +68,7 @@ class CellPatch(Patch):
     Args:
         find: returns the tensor that is meant, as it is now; None where there is none any more.
         saved: the bytes on the other side of the present ones.
-        mark: fingerprint of the cells as the journal left them.
+        mark: fingerprint of the cells as the journal left them; None: `change` of the saved cells gives these very bytes.
         change: computes the new cells from the old ones again, for redo after a forced undo.
     """
 
@@ -76,7 +78,7 @@ class CellPatch(Patch):
         find: Find,
         region: Region,
         saved: Saved,
-        mark: bytes,
+        mark: bytes | None,
         change: Callable[[Tensor], None],
     ) -> None:
         self.name = name
@@ -118,10 +120,20 @@ class CellPatch(Patch):
             return f"{self.name}: its shape or dtype was changed since the edit, from {was} to {now}"
         if identity(tensor) != self._written:
             return f"{self.name}: the model holds another tensor under this name since the edit"
-        if storage.fingerprint(storage.read(tensor, self.region)) != self._mark:
+        if not self._as_left(tensor):
             where = "" if self.region.is_whole else self.region
             return f"{self.name}{where}: its cells were changed since the edit by other code"
         return ""
+
+    def _as_left(self, tensor: Tensor) -> bool:
+        """Whether the cells hold the bytes that the journal left in them."""
+        now = storage.read(tensor, self.region)
+        if self._mark is not None:
+            return storage.fingerprint(now) == self._mark
+        expected = self._saved.tensor().to(tensor.device, copy=True)
+        with storage.writing(expected):
+            self._change(expected)
+        return torch.equal(storage.as_integers(expected), storage.as_integers(now))
 
     def swap(self, forced: bool = False) -> None:
         tensor = self._find()

@@ -18,6 +18,7 @@ from weightlab.edit.readback import (
     cells_at,
     differences,
     made_zero,
+    mark_of,
     missed_by_far,
     notes_on,
     refuse_not_finite,
@@ -283,10 +284,9 @@ class Journal:
                 cells,
             )
         edit = prepared.edit
-        saved = Saved(before.cpu(), self._spill)
-        patch = CellPatch(
-            info.name, self._finder(info.name), edit.region, saved, storage.fingerprint(after), prepared.change
-        )
+        notes = notes_on(prepared, after)  # of a clamp: that there is NaN
+        saved, mark = Saved(before.cpu(), self._spill), mark_of(prepared, after, bool(notes))
+        patch = CellPatch(info.name, self._finder(info.name), edit.region, saved, mark, prepared.change)
         return Step(
             edit,
             prepared.text,
@@ -298,7 +298,7 @@ class Journal:
             requested,
             stored,
             rounded,
-            (*notes_on(prepared, after), *(self.advise(edit) if self.advise else ())),
+            (*notes, *(self.advise(edit) if self.advise else ())),
             zeroed=self._zeroed_by(edit, before, after),
         )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +16,8 @@ from weightlab.model import storage
 from weightlab.model.region import Region
 
 SHOWN = 8
-_PIECE = 1 << 22  # cells
+_PIECE = 1 << 18  # cells
+_HASHED = 1 << 20  # bytes, up to which a fingerprint costs microseconds
 
 
 def refuse_not_finite(prepared: Prepared, target: Target, before: Tensor, after: Tensor) -> None:
@@ -55,7 +58,7 @@ def notes_on(prepared: Prepared, after: Tensor) -> tuple[str, ...]:
     """What the user should know about the result: clamp passes NaN through (rule J5)."""
     if prepared.edit.op == "clamp_" and after.is_floating_point():
         wide = after.float() if after.dtype.itemsize == 1 else after
-        if not bool(wide.sum(dtype=torch.promote_types(wide.dtype, torch.float32)).isfinite()):
+        if bool(wide.amax().isnan()):  # a maximum is NaN where any cell is: one cheap pass
             nan = int(wide.isnan().sum())
             if nan:
                 return (
@@ -67,27 +70,35 @@ def notes_on(prepared: Prepared, after: Tensor) -> tuple[str, ...]:
 def differences(before: Tensor, after: Tensor, count: int) -> tuple[int, Tensor]:
     """How many cells differ in their bytes, and the flat indices of the first ones.
 
-    Large cells are compared in pieces, into one small buffer that stays in the processor's cache. Not smaller ones: each
-    call waits for all threads, which costs milliseconds where they share their cores.
+    Large cells on the CPU are compared piece by piece, each into a small buffer that stays in the processor's cache, by
+    NumPy on as many threads as torch has: torch waits for all threads after each piece, and misses the cache without pieces.
     """
-    if after.numel() <= _PIECE or not after.is_contiguous() or before.dtype == torch.complex128:
+    in_pieces = after.device.type == "cpu" and after.is_contiguous() and before.is_contiguous()
+    if after.numel() <= _PIECE or not in_pieces or before.dtype == torch.complex128:
         different = storage.differing(before, after).reshape(-1)
         found = different.nonzero().flatten()
         return len(found), found[:count]
-    one, other = (storage.as_integers(cells).view(-1) for cells in (before, after))
-    buffer = torch.empty(_PIECE, dtype=torch.bool, device=after.device)
-    total = torch.zeros((), dtype=torch.int64, device=after.device)
-    first: list[Tensor] = []
-    missing = count
-    for start in range(0, one.numel(), _PIECE):
-        piece = buffer[: min(_PIECE, one.numel() - start)]
-        torch.ne(one[start : start + _PIECE], other[start : start + _PIECE], out=piece)
-        total += piece.count_nonzero()
-        if missing:
-            found = piece.nonzero().flatten()[:missing]
-            first.append(found + start)
-            missing -= len(found)
-    return int(total), torch.cat(first)
+    one, other = (storage.as_integers(cells).view(-1).numpy() for cells in (before, after))
+
+    def compare(start: int, stop: int) -> tuple[int, list[int]]:
+        buffer = np.empty(_PIECE, dtype=bool)
+        total = 0
+        first: list[int] = []
+        for at in range(start, stop, _PIECE):
+            until = min(at + _PIECE, stop)
+            piece = np.not_equal(one[at:until], other[at:until], out=buffer[: until - at])
+            total += int(np.count_nonzero(piece))
+            if len(first) < count:
+                first += (piece.nonzero()[0][: count - len(first)] + at).tolist()
+        return total, first
+
+    threads = torch.get_num_threads()
+    share = -(-len(one) // threads)
+    starts = range(0, len(one), share)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(compare, starts, (min(start + share, len(one)) for start in starts)))
+    first = [index for _, indices in parts for index in indices][:count]
+    return sum(total for total, _ in parts), torch.tensor(first, dtype=torch.int64, device="cpu")
 
 
 def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
@@ -99,9 +110,9 @@ def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
 
 def made_zero(region: Region, before: Tensor, after: Tensor) -> Region | None:
     """The cells that an edit turned into 0; None when there are none."""
-    zero = after == 0
-    if not bool(zero.any()):
+    if int(after.count_nonzero()) == after.numel():
         return None
+    zero = after == 0
     zero &= storage.differing(before, after)
     if not bool(zero.any()):
         return None
@@ -119,3 +130,20 @@ def missed_by_far(value: object, stored: Tensor) -> bool:
     if not math.isfinite(asked) or asked == got:
         return False
     return asked.is_integer() or abs(asked - got) > torch.finfo(stored.dtype).eps * abs(asked)
+
+
+def mark_of(prepared: Prepared, after: Tensor, has_nan: bool) -> bytes | None:
+    """What tells these cells from any others later (rule J8): a fingerprint, or None where computing them again does.
+
+    An operation that only selects (a constant, a given value, a bound) gives the same bytes on every device and in every
+    order of cells, so that a hundred milliseconds of hashing are left to the undo that asks. That needs care with a bound
+    of 0 (which of 0 and -0.0 is the larger depends on the kernel), and with NaN, whose payload a kernel may normalise.
+    """
+    op, args = prepared.edit.op, prepared.edit.args
+    selects = (
+        op in ("zero_", "fill_")
+        or (op == "copy_" and args["values"].dtype == after.dtype)
+        or (op == "clamp_" and not has_nan and args["min"] != 0 and args["max"] != 0)
+    )
+    large = after.numel() * after.element_size() > _HASHED
+    return None if large and selects else storage.fingerprint(after)
