@@ -116,7 +116,7 @@ class WeightRef:
             tensor([0.9471, 1.0236, ...], dtype=torch.float64)
         """
         with self._lab.lock:
-            self._tensor()
+            self._tensor(alone=True)
             shown = self._lab.view(self.info.name, view)
             return profile(shown if self.region.is_whole else storage.read(shown, self.region), axis)
 
@@ -163,7 +163,7 @@ class WeightRef:
         from weightlab.see.figures import plot_tensor
 
         with self._lab.lock:
-            self._tensor()
+            self._tensor(alone=True)
             tensor = self._lab.view(self.info.name, view)
             return plot_tensor(tensor, self.info, self.region, view, layout or self.layout())
 
@@ -356,10 +356,10 @@ class WeightRef:
         """Handles along the first axis: `for filter in lab["conv1.weight"]`."""
         return (self[index] for index in range(len(self)))
 
-    def _tensor(self) -> Tensor:
+    def _tensor(self, alone: bool = False) -> Tensor:
         """The live tensor, if it has values to read."""
         tensor = self._lab.tree.tensor(self._name)
-        reason = storage.why_not_readable(tensor)
+        reason = storage.why_not_readable(tensor, alone)
         if reason:
             raise EditRefused(f"{self.info.title}: {reason}")
         if tuple(tensor.shape) != self.region.shape:
@@ -370,8 +370,7 @@ class WeightRef:
         return tensor
 
     def _cells(self) -> Tensor:
-        tensor = self._tensor()
-        return tensor.detach()[self.region.slices] if self.region.is_box else storage.read(tensor, self.region)
+        return storage.seen(self._tensor(), self.region)
 
     def _apply(self, op: str, moments: Moments = None, **arguments: Any) -> WeightRef:
         given = {

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused
+from weightlab.model.storage import whole
 
 Args = Mapping[str, Any]
 Change = Callable[[Tensor], None]
@@ -28,6 +29,7 @@ class Target:
         shape: of the whole tensor; `view_shape`: of the cells.
         pick: the region's cells of any tensor shaped like the whole one, as a copy.
         index_code: the region as index text, for `init_`.
+        is_sharded: each process holds a part, and all make this edit.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Target:
     is_parameter: bool
     pick: Callable[[Tensor], Tensor]
     index_code: str
+    is_sharded: bool = False
 
     @property
     def dtype_name(self) -> str:
@@ -137,6 +140,10 @@ def axis(args: Args, key: str, target: Target) -> int:
 def seed(args: Args, target: Target) -> int:
     """The seed that was given, or a fresh one from the system: torch's and Python's global generators do not move."""
     if args.get("seed") is None:
+        if target.is_sharded:
+            raise refuse(
+                target, "it is sharded over processes, and each would draw other numbers. Give all the same seed"
+            )
         return random.SystemRandom().randrange(2**31)
     return whole_number(args, "seed", target, 0, 2**63 - 1)
 
@@ -193,7 +200,7 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     """
     value = args.get(key)
     if isinstance(value, Tensor):
-        made = value.detach()
+        made = whole(value)
         if made.is_meta or made.layout is not torch.strided or made.is_quantized:
             raise refuse(target, f"{key} must be a dense tensor with values, got {made.layout} on {made.device}")
     elif isinstance(value, list | tuple | bool | int | float | complex) or hasattr(value, "__array__"):

@@ -256,7 +256,7 @@ class Journal:
         before = storage.read(tensor, edit.region)
         try:
             storage.write(tensor, edit.region, prepared.change)
-            after = storage.read(tensor, edit.region) if not edit.region.is_box else tensor.detach()[edit.region.slices]
+            after = storage.seen(tensor, edit.region)
             refuse_not_finite(prepared, target, before, after)
             return self._measure(prepared, info, tensor, before, after)
         except BaseException as error:

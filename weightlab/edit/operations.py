@@ -7,7 +7,7 @@ always give the same bytes, also the random ones: their seed is an argument and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -143,6 +143,15 @@ def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
         return code.replace("{w}", expression)
     if target.wide is not target.dtype and code.startswith("{w}.") and not code.startswith("{w}.copy_("):
         code = f"{{w}}.copy_({{w}}.to({target.wide}){code.removeprefix('{w}')})"
+    if target.is_sharded:  # a part of a DTensor is a copy: change the gathered one, and shard it again
+        alone = replace(target, is_sharded=False)
+        return (
+            f"with torch.no_grad():\n"
+            f"    sharded = {expression}\n"
+            f"    whole = sharded.full_tensor()\n"
+            + "\n".join(f"    {line}" for line in _statement(code, edit, alone, "whole").splitlines())
+            + "\n    sharded.copy_(torch.distributed.tensor.distribute_tensor(whole, sharded.device_mesh, sharded.placements))"
+        )
     if edit.region.is_box:
         return f"with torch.no_grad(): {code.replace('{w}', expression + index_code(edit.region))}"
     cells = edit.region.cells

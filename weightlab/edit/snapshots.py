@@ -150,21 +150,21 @@ class _Snapshot:
         self._marks: dict[str, bytes] = {}
         size = sum(t.numel() * t.element_size() for t in tensors.values())
         if size > AT_ONCE:
-            self._marks = {name: storage.fingerprint(t.detach()) for name, t in tensors.items()}
+            self._marks = {name: storage.fingerprint(storage.whole(t)) for name, t in tensors.items()}
 
     def copy(self, name: str) -> None:
         tensor = self.lacking.pop(name)
         with storage.writing(tensor):
-            self.copies[name] = tensor.detach().to("cpu", copy=True)
+            self.copies[name] = storage.whole(tensor).to("cpu", copy=True)
 
     def tensors(self) -> Mapping[str, Tensor]:
         for name, tensor in self.lacking.items():
-            if storage.fingerprint(tensor.detach()) != self._marks[name]:
+            if storage.fingerprint(storage.whole(tensor)) != self._marks[name]:
                 raise EditRefused(
                     f"{name} {list(tensor.shape)}: other code changed it before the snapshot could copy it, so that its old "
                     f"values are lost. Take the snapshot again, and change weights through the Lab or an optimizer."
                 )
-        return {**self.copies, **{name: tensor.detach() for name, tensor in self.lacking.items()}}
+        return {**self.copies, **{name: storage.whole(tensor) for name, tensor in self.lacking.items()}}
 
 
 def _before_optimizer_steps(snapshots: Snapshots) -> object:
@@ -191,7 +191,7 @@ def compare(tree: ParameterTree, other: Mapping[str, Tensor], against: str, name
         theirs = next((other[name] for name in (info.name, *info.aliases) if name in other), None)
         if info.kind == "computed" or (theirs is None and not info.editable):
             continue
-        mine = tree.tensor(info.name).detach()
+        mine = tree.tensor(info.name)
         note = ""
         if theirs is None:
             note = f"only in the model: '{against}' has no such name"
@@ -202,7 +202,7 @@ def compare(tree: ParameterTree, other: Mapping[str, Tensor], against: str, name
         if note or theirs is None:
             rows.append(DiffRow(info.name, 0, math.nan, math.nan, math.nan, math.nan, note))
             continue
-        row = _row(info.name, mine, theirs.detach())
+        row = _row(info.name, storage.whole(mine), storage.whole(theirs))
         if row.cells:
             rows.append(row)
         else:

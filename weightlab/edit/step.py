@@ -16,6 +16,7 @@ from weightlab.edit.saved import Saved, Spill
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
+from weightlab.model.sharded import is_sharded
 from weightlab.model.tree import TensorInfo
 
 # What torch raises for arguments that a kernel does not take.
@@ -75,6 +76,7 @@ def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
         is_parameter=info.kind == "parameter",
         pick=lambda whole: storage.read(whole, region),
         index_code=index_code(region),
+        is_sharded=is_sharded(tensor),
     )
 
 

@@ -84,7 +84,7 @@ def plan(tree: ParameterTree, other: Mapping[str, Tensor], match: Match = None) 
         elif not info.editable or storage.why_not_readable(values):
             rows.append(TransferRow(info.name, source, "left", info.reason or storage.why_not_readable(values)))
         elif values.dtype == info.dtype and not bool(
-            storage.differing(tree.tensor(info.name), values.to(info.device)).any()
+            storage.differing(storage.whole(tree.tensor(info.name)), storage.whole(values).to(info.device)).any()
         ):
             rows.append(TransferRow(info.name, source, "equal"))
         else:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from weightlab.errors import EditRefused, WeightLabError
 from weightlab.files.writing import write
-from weightlab.model.storage import why_not_readable
+from weightlab.model.storage import whole, why_not_readable
 from weightlab.model.tree import ParameterTree
 
 
@@ -37,11 +37,11 @@ def save(tree: ParameterTree, path: str | os.PathLike[str], recipe: Mapping[str,
     for info in tree:
         if info.kind == "computed" or not names & {info.name, *info.aliases}:
             continue
-        tensor = tree.tensor(info.name).detach()
+        tensor = tree.tensor(info.name)
         reason = why_not_readable(tensor)
         if reason:
             raise EditRefused(f"{info.title}: it cannot be saved: {reason}")
-        tensors[info.name] = tensor
+        tensors[info.name] = whole(tensor)
         for alias in info.aliases:
             metadata[alias] = info.name
     if recipe is not None:

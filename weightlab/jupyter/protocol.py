@@ -56,12 +56,15 @@ from weightlab.jupyter.wire import LIMIT, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
+from weightlab.model.sharded import among_processes
 from weightlab.progress import Progress
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.profiles import profile
 from weightlab.train.constraints import Constraint
 
+# What a page may ask of a model that is sharded over processes: nothing of it reads cells.
+_ALONE = frozenset({"hello", "script", "refresh", "region", "drop", "cancel", "set"})
 _SAMPLE_ABOVE = 1 << 20
 _EXACT_UP_TO = 1 << 24
 _FLOAT_MAX = torch.finfo(torch.float32).max
@@ -99,6 +102,7 @@ class Session:
             op, fields = check_message(message, _OPERATIONS)
             operation = _OPERATIONS[op]
             check_fields(op, fields, operation.required, operation.optional, buffers)
+            self._refuse_alone(op, fields)
             # What changes the model takes the lock itself, so that listeners are told without it (rule T2).
             with self._followed(message["id"], push), self.lab.lock if operation.reads else nullcontext():
                 body = operation.run(self, fields, buffers, made)
@@ -115,6 +119,18 @@ class Session:
         if "error" in reply:  # a lone surrogate in what was quoted would make the reply unsendable
             reply["error"]["message"] = _sendable(reply["error"]["message"])
         return reply, made
+
+    def _refuse_alone(self, op: str, fields: Reply) -> None:
+        """One process of several must not begin what all of them have to do together: it would wait for ever."""
+        if op in _ALONE:
+            return
+        named = [self.lab.tree[fields["name"]]] if "name" in fields else list(self.lab.tree)
+        for info in named:
+            if info.kind == "parameter" and among_processes(self.lab.tree.held(info)):
+                raise EditRefused(
+                    f"{info.title}: it is sharded over processes, and this page belongs to one of them. "
+                    f"Run the edit as code, on every process."
+                )
 
     @contextmanager
     def _followed(self, request: str | int, push: Callable[[Reply], None] | None) -> Iterator[None]:
@@ -335,7 +351,7 @@ class Session:
     def _shown(self, fields: Reply) -> torch.Tensor:
         """The tensor behind the view that is asked for, if it has values to look at."""
         name = fields["name"]
-        reason = storage.why_not_readable(self.lab.tree.tensor(name))
+        reason = storage.why_not_readable(self.lab.tree.tensor(name), alone=True)
         if reason:
             raise WeightLabError(f"{self.lab.tree[name].title}: {reason}")
         return self.lab.view(name, fields.get("view", "value"))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from weightlab.model import sharded
 from weightlab.model.region import Region
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -41,8 +42,8 @@ def why_not_editable(tensor: Tensor) -> str:
     """Why the values of this tensor cannot be set, and what to do about it; empty where they can (rule J11)."""
     if is_uninitialized(tensor):
         return "it is not initialised yet. Run one forward pass, then call lab.refresh()."
-    if type(tensor).__name__ == "DTensor":
-        return "it is a DTensor, sharded over processes. Edit the local shard or a full copy."
+    if sharded.is_sharded(tensor):
+        return sharded.why_not_editable(tensor)
     if tensor.is_meta or type(tensor).__name__ == "FakeTensor":
         return "it is on the meta device and has no values. Load the model on a real device first."
     if tensor.layout is not torch.strided:
@@ -62,10 +63,18 @@ def why_not_editable(tensor: Tensor) -> str:
     return ""
 
 
-def why_not_readable(tensor: Tensor) -> str:
-    """Why the values of this tensor cannot be looked at; empty where they can."""
+def why_not_readable(tensor: Tensor, alone: bool = False) -> str:
+    """Why the values of this tensor cannot be looked at; empty where they can.
+
+    Args:
+        alone: by one process of several, as a page does.
+    """
     if is_uninitialized(tensor):
         return "it is not initialised yet, so it has no values. Run one forward pass, then refresh."
+    if alone and sharded.among_processes(tensor):
+        return "its values cannot be drawn: it is sharded over processes, and one of them alone would wait for ever."
+    if sharded.is_sharded(tensor):
+        return sharded.why_not_editable(tensor)
     if tensor.is_meta or type(tensor).__name__ == "FakeTensor":
         return "it is on the meta device: its values are not there. Load the model on a real device to see them."
     if tensor.layout is not torch.strided or tensor.is_quantized or _wraps_others(tensor):
@@ -105,6 +114,7 @@ def as_integers(cells: Tensor) -> Tensor:
 
 def read(tensor: Tensor, region: Region) -> Tensor:
     """A copy of the region's cells, contiguous, on the tensor's device, shaped `region.view_shape`."""
+    tensor = whole(tensor)
     with writing(tensor):
         if region.is_box:
             cells = tensor.detach()[region.slices]
@@ -115,6 +125,16 @@ def read(tensor: Tensor, region: Region) -> Tensor:
         if tensor.dtype == torch.complex128:
             picked = torch.view_as_complex(picked.view(torch.float64))
         return picked.view(tensor.dtype).view(region.view_shape)
+
+
+def seen(tensor: Tensor, region: Region) -> Tensor:
+    """The region's cells to look at: a view where there is one, else a copy."""
+    return whole(tensor)[region.slices] if region.is_box else read(tensor, region)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, detached; one that is sharded over processes is gathered, on all of them at once."""
+    return sharded.gather(tensor) if sharded.is_sharded(tensor) else tensor.detach()
 
 
 def _room(shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -134,6 +154,12 @@ def write(tensor: Tensor, region: Region, change: Callable[[Tensor], None]) -> N
         change: gets the cells shaped `region.view_shape` and works in place. If it raises, cells of a box may hold
             part of its work: the caller puts the old ones back.
     """
+    if sharded.is_sharded(tensor):
+        cells = read(tensor, region)
+        with writing(cells):
+            change(cells)
+        put(tensor, region, cells)
+        return
     with writing(tensor):
         if region.is_box:
             change(tensor.detach()[region.slices])
@@ -145,6 +171,12 @@ def write(tensor: Tensor, region: Region, change: Callable[[Tensor], None]) -> N
 
 def put(tensor: Tensor, region: Region, cells: Tensor) -> None:
     """Write these very bytes; `cells` has the region's shape and the tensor's dtype, on any device."""
+    if sharded.is_sharded(tensor):
+        with writing(tensor):
+            shard = as_integers(sharded.local_shard(tensor))
+            sharded.put(shard, sharded.local_box(tensor), region, as_integers(cells))
+        torch.autograd.graph.increment_version(tensor)  # autograd saves the DTensor, not its shard (rule J4)
+        return
 
     def copy(here: Tensor) -> None:
         as_integers(here).copy_(as_integers(cells))
