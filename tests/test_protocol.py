@@ -348,3 +348,21 @@ def test_a_tensor_without_values_says_so(session: Session) -> None:
     session.lab.refresh()
     reply, _ = session.handle({"v": 1, "id": "1", "op": "open", "name": "ghost"}, [])
     assert "values are not there" in reply["error"]["message"]
+
+
+def test_between_picks_by_value_by_magnitude_and_by_another_view(session: Session) -> None:
+    weight = session.lab.model.get_parameter("conv.weight").detach().clone()
+
+    def picked(kind: str, low: float, high: float, **more: str) -> int:
+        where = {"kind": kind, "value": [low, high], **more}
+        return ask(session, "region", name="conv.weight", text="[...]", where=where)["region"]["numel"]
+
+    low, high = sorted(weight.flatten()[:2].tolist())
+    assert picked("between", low, high) == int(((weight >= low) & (weight <= high)).sum())  # both ends belong to it
+    assert picked("size_between", 0.05, 0.1) == int(((weight.abs() >= 0.05) & (weight.abs() <= 0.1)).sum())
+    gradient = session.lab.view("conv.weight", "gradient")
+    middle = float(gradient.median())
+    assert picked("between", middle, 1e9, view="gradient") == int((gradient >= middle).sum())
+    where = {"kind": "between", "value": [middle, 1e9], "view": "gradient"}
+    ask(session, "edit", name="conv.weight", region="[...]", where=where, edit="zero_", args={})
+    assert torch.equal(session.lab.model.get_parameter("conv.weight") == 0, gradient >= middle)

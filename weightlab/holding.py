@@ -81,3 +81,5 @@ class Holding(Part):
         """The safe point after an optimizer's step, for a loop whose optimizer the Lab was not given: holds are kept here."""
         with self.lock:
             self.holds.enforce()
+            if self._updates is not None:
+                self._updates.after()  # what a hold put back was not changed

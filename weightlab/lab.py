@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.archive import Archive
-from weightlab.check.gradients import GradientReport, check_gradients
+from weightlab.check.gradients import GradientReport, Observation, observe
 from weightlab.check.probe import Probe
 from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
@@ -267,7 +267,7 @@ class Lab(Archive, Holding, Looking, Overview):
     def _check(self) -> GradientReport:
         before, self.checked_revision = self.checked_revision, self.revision
         try:
-            report = check_gradients(self.tree, self.probe)
+            observation = self._observe(tuple(self._gradients))
         except Cancelled:
             self.checked_revision = before  # there is still the report from before, and it is as old as it was
             raise
@@ -275,8 +275,12 @@ class Lab(Archive, Holding, Looking, Overview):
             self.report_error = error
             raise
         self.report_error = None
-        self.report_before, self.report = self.report, report
-        return report
+        self._take(observation)
+        self.report_before, self.report = self.report, observation.report
+        return observation.report
+
+    def _observe(self, keep: tuple[str, ...]) -> Observation:
+        return observe(self.tree, self.probe, keep=keep)
 
     def widget(self) -> LabWidget:
         """The page, as an ipywidget: one per Lab, with as many views as you like."""

@@ -1,31 +1,29 @@
-"""Views of tensors and their pictures, dropped when what they show has changed. A part of `Lab`."""
+"""Pictures of tensors, dropped when what they show has changed. A part of `Lab`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
-from weightlab.edit.entry import CellPatch
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
-from weightlab.part import Part
 from weightlab.see.layout import Layout, Order, layout_of
 from weightlab.see.profiles import order_by
 from weightlab.see.tiles import Pyramid
-from weightlab.train.optimizer_state import moments_of
+from weightlab.viewing import Viewing
 
 KEPT_PYRAMIDS = 16
 KEPT_ORDERS = 32
 
 
-class Looking(Part):
+class Looking(Viewing):
     """Pictures of a Lab's tensors."""
 
     def __init__(self) -> None:
+        Viewing.__init__(self)
         self.foreign: list[tuple[str, Region]] = []  # what other code was found to have changed at the last change
         self._pyramids: dict[tuple[str, str, str], Pyramid] = {}  # by name, view and layout; last used last
         self._versions: dict[str, object] = {}
+        self._stamps: dict[tuple[str, str, str], object] = {}
         self._orders: dict[str, tuple[str, Order]] = {}  # of which tensor, by the token that the page has
         self._sorted = 0
 
@@ -91,10 +89,12 @@ class Looking(Part):
             layout = layout or self.layout(info.name)
             key = info.name, view, layout.key
             if view != "value":
-                if key not in self._pyramids:
+                found = self._pyramids.pop(key, None)
+                if found is None or self._stamps.get(key) != self._stamp(info.name, view):
                     shown = self.view(info.name, view)
-                    self._pyramids[key] = Pyramid(lambda: shown, layout)
-                return self._pyramids[key]
+                    found = Pyramid(lambda: shown, layout)
+                    self._stamps[key] = self._stamp(info.name, view)
+                return self._keep(key, found)
             version = self._version(info.name)
             if self._versions.get(info.name) != version:
                 self._forget(info.name)
@@ -102,10 +102,15 @@ class Looking(Part):
             found = self._pyramids.pop(key, None)
             if found is None or found.layout.shape != info.shape:
                 found = Pyramid(lambda: self.tree.tensor(info.name).detach(), layout)
-            self._pyramids[key] = found
-            while len(self._pyramids) > KEPT_PYRAMIDS:
-                del self._pyramids[next(iter(self._pyramids))]
-            return found
+            return self._keep(key, found)
+
+    def _keep(self, key: tuple[str, str, str], pyramid: Pyramid) -> Pyramid:
+        self._pyramids[key] = pyramid
+        while len(self._pyramids) > KEPT_PYRAMIDS:
+            oldest = next(iter(self._pyramids))
+            del self._pyramids[oldest]
+            self._stamps.pop(oldest, None)
+        return pyramid
 
     def _forget(self, name: str) -> None:
         for key in [key for key in self._pyramids if key[:2] == (name, "value")]:
@@ -120,51 +125,10 @@ class Looking(Part):
         for name, _ in changed:
             self._versions[name] = self._version(name)
         for key in [key for key in self._pyramids if key[1] != "value"]:
-            del self._pyramids[key]  # other views are made anew: what they show may depend on any change
-
-    def view(self, name: str, view: str = "value") -> Tensor:
-        """The tensor behind a view of a tensor.
-
-        "value", "before" (the last entry on it), "gradient" (its present `.grad`), "held" (which cells are),
-        "diff:<snapshot>", or an optimizer's moment such as "exp_avg".
-
-        Raises:
-            EditRefused: there is no such view.
-        """
-        tensor = self.tree.tensor(name)
-        if not isinstance(view, str):
-            raise EditRefused(f"{self.tree[name].title}: a view is named by a text, got {type(view).__name__}.")
-        if view == "value":
-            return tensor.detach()
-        if view == "gradient":
-            if tensor.grad is None:
-                raise EditRefused(f"{self.tree[name].title}: it has no .grad now. Run a backward pass first.")
-            return tensor.grad.detach()
-        if view == "before":
-            return self._before(name)
-        if view == "held":
-            return self.holds.mask(name)
-        if view.startswith("diff:"):
-            old = self.snapshots.tensors(view.removeprefix("diff:"))
-            return tensor.detach() - old[self.tree[name].name].to(tensor.device)
-        moments = {} if self.optimizer is None else moments_of(self.optimizer, tensor)
-        if view in moments:
-            return moments[view].detach()
-        known = ", ".join(map(repr, ("value", "before", "gradient", "held", "diff:<snapshot>", *moments)))
-        raise EditRefused(f"{self.tree[name].title}: there is no view {view!r} now. Known: {known}.")
-
-    def _before(self, name: str) -> Tensor:
-        """A copy of a tensor as it was before the last entry that changed it."""
-        tensor = self.tree.tensor(name)
-        first = self.tree[name].name
-        copy = tensor.detach().clone()
-        for entry in reversed(self.history):
-            patches = [p for p in entry.patches if isinstance(p, CellPatch) and p.name == first]
-            for patch in reversed(patches):
-                patch.show(copy)
-            if patches:
-                break
-        return copy
+            del (
+                self._pyramids[key],
+                self._stamps[key],
+            )  # other views are made anew: what they show may depend on any change
 
     def _find_foreign(self) -> None:
         """Drop pictures of tensors that other code has changed since they were made."""
@@ -174,8 +138,3 @@ class Looking(Part):
                 self._forget(name)
                 if name in self.tree:
                     self.foreign.append((name, Region.whole(self.tree[name].shape)))
-
-    def _version(self, name: str) -> object:
-        """Changes with every write that autograd's counter sees, and with every exchange of the tensor."""
-        tensor = self.tree.tensor(name)
-        return id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

@@ -19,6 +19,7 @@ from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.see.layout import Layout
 from weightlab.train.constraints import Constraints
+from weightlab.train.updates import Updates
 
 
 class Part(ABC):
@@ -32,6 +33,7 @@ class Part(ABC):
     snapshots: Snapshots
     holds: Constraints
     report: GradientReport | None
+    _updates: Updates | None
 
     @property
     @abstractmethod

@@ -37,6 +37,8 @@ class Observation:
     evidence: Evidence
     gradients: dict[str, Gradient]
     recording: Recording
+    asked: tuple[str, ...]  # whose gradients were to be kept
+    kept: dict[str, Tensor]  # and those that there are, on their own device
 
 
 def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
@@ -53,8 +55,15 @@ def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
     return observe(tree, probe).report
 
 
-def observe(tree: ParameterTree, probe: Probe, kind: type[Recording] = Recording) -> Observation:
-    """`check_gradients` with its evidence; `kind` may be a Recording that measures more."""
+def observe(
+    tree: ParameterTree, probe: Probe, kind: type[Recording] = Recording, keep: tuple[str, ...] = ()
+) -> Observation:
+    """`check_gradients` with its evidence.
+
+    Args:
+        kind: may be a Recording that measures more.
+        keep: names whose gradients are handed over and not freed: somebody looks at them.
+    """
     roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
     # The tree is not asked while stand-ins are in the model: it would read the model again, twice.
     parameters = [info for info in tree if info.kind == "parameter"]
@@ -68,7 +77,7 @@ def observe(tree: ParameterTree, probe: Probe, kind: type[Recording] = Recording
                 attempt, loss = _forward(probe, recording)
                 recording.live = False
                 with recording:
-                    gradients = _backward(loss, axes, sandbox)
+                    gradients, kept = _backward(loss, axes, sandbox, keep)
             finally:
                 recording.unhook()
         value = float(loss.detach())
@@ -95,7 +104,7 @@ def observe(tree: ParameterTree, probe: Probe, kind: type[Recording] = Recording
         causes = find_causes(evidence)
     note = _note(attempt.note, recording.unmeasured)
     report = GradientReport(value, rows, causes, probe.synthetic, note, probe.callee.training)
-    return Observation(report, evidence, gradients, recording)
+    return Observation(report, evidence, gradients, recording, keep, kept)
 
 
 def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
@@ -136,10 +145,13 @@ def _scalar(loss: Any) -> Tensor:
     return loss.reshape(())
 
 
-def _backward(loss: Tensor, axes: dict[str, int], sandbox: Sandbox) -> dict[str, Gradient]:
-    """Differentiate, and measure each gradient as it becomes complete."""
+def _backward(
+    loss: Tensor, axes: dict[str, int], sandbox: Sandbox, keep: tuple[str, ...]
+) -> tuple[dict[str, Gradient], dict[str, Tensor]]:
+    """Differentiate, and measure each gradient as it becomes complete; those to be kept are, the others are freed."""
+    whole: dict[str, Tensor] = {}
     if not loss.requires_grad:
-        return {}
+        return {}, whole
     found: dict[str, Gradient] = {}
     leaves, reentrant = _graph(loss)
     reached = {id(leaf) for leaf in leaves}
@@ -157,6 +169,9 @@ def _backward(loss: Tensor, axes: dict[str, int], sandbox: Sandbox) -> dict[str,
                     found[name].add(gradient)
                 else:
                     found[name] = gradient
+                if name in keep:
+                    own = leaf.grad.detach()
+                    whole[name] = whole[name] + own if name in whole else own
                 leaf.grad = None
 
         return hook
@@ -183,7 +198,7 @@ def _backward(loss: Tensor, axes: dict[str, int], sandbox: Sandbox) -> dict[str,
             handle.remove()
     for name, leaf in kept:
         hook_for(name)(leaf)
-    return found
+    return found, whole
 
 
 def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:

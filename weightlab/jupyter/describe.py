@@ -224,6 +224,11 @@ def summary(tensor: Tensor, *, exact: bool) -> Json:
     }
 
 
+def views(lab: Lab, name: str, shown: str) -> Json:
+    """What else of a tensor can be shown, and where the numbers that are shown come from."""
+    return {"views": lab.views(name), "about": lab.about(name, shown), "signed": lab.is_signed(name, shown)}
+
+
 def exact_text(dtype: torch.dtype) -> bool:
     """Whether float32 holds every cell of this dtype exactly."""
     return dtype in _EXACT_IN_FLOAT32

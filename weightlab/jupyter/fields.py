@@ -67,7 +67,16 @@ EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "requires_grad_": {"flag": lambda v: isinstance(v, bool)},
 }
 _MAY_HAVE = {"init_": {"seed": _maybe}}
-_WHERE = ("below", "above", "smallest", "largest", "nan", "zero")
+_WHERE = ("below", "above", "smallest", "largest", "nan", "zero", "between", "size_between")
+
+
+def _where(value: Any) -> bool:
+    if not isinstance(value, dict) or not {"kind", "value"} <= set(value) <= {"kind", "value", "view"}:
+        return False
+    if not _one_of(*_WHERE)(value["kind"]) or not VIEW[1](value.get("view", "")):
+        return False
+    return (_list(2, 2, _number) if "between" in value["kind"] else _maybe)(value["value"])
+
 
 NAME: Check = ("a text of at most 500 characters", lambda v: isinstance(v, str) and len(v) <= 500)
 TEXT: Check = ("a text of at most 2000 characters", lambda v: isinstance(v, str) and len(v) <= 2000)
@@ -104,10 +113,8 @@ EDIT: Check = (f"one of {', '.join(EDITS)}", _one_of(*EDITS))
 ARGS: Check = ("an object of arguments", lambda v: isinstance(v, dict))
 TRUE: Check = ("true", lambda v: v is True)
 WHERE: Check = (
-    f"an object with 'kind' (one of {', '.join(_WHERE)}) and 'value' (a number, or null)",
-    lambda v: (
-        isinstance(v, dict) and set(v) == {"kind", "value"} and _one_of(*_WHERE)(v["kind"]) and _maybe(v["value"])
-    ),
+    f"an object with 'kind' (one of {', '.join(_WHERE)}), 'value' (a number, null, or two numbers between which), and 'view'",
+    _where,
 )
 MOMENTS: Check = ("'keep' or 'zero'", _one_of("keep", "zero"))
 HOLD: Check = ("'keep', 'clamp' or 'sign'", _one_of("keep", "clamp", "sign"))

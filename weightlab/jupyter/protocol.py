@@ -58,6 +58,7 @@ from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.sharded import among_processes
 from weightlab.progress import Progress
+from weightlab.see import colours
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.profiles import profile
@@ -180,6 +181,7 @@ class Session:
             "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE),
             "cell_bytes": tensor.element_size(),
             "exact_text": describe.exact_text(tensor.dtype),
+            **describe.views(self.lab, info.name, fields.get("view", "value")),
         }
 
     def summary(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
@@ -190,7 +192,7 @@ class Session:
 
     def tiles(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        self._shown(fields)
+        self._readable(info.name)
         pyramid = self.lab.pyramid(info.name, fields.get("view", "value"), self._layout(fields))
         heads: list[Reply] = []
         parts: list[bytes] = []
@@ -232,11 +234,21 @@ class Session:
     def region(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
         region = Region.parse(fields["text"], info.shape, info.title)
+        if "where" in fields:
+            region = target_region(self.lab, info, {"region": fields["text"], "where": fields["where"]}, ())
         axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
         return {
             "name": info.name,
             "region": {"text": str(region), "numel": region.numel, "axes": [list(a) for a in axes]},
         }
+
+    def extent(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        low, high = self.lab.extremes()
+        return {"low": low, "high": high}
+
+    def colours(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        made.append(b"".join(colours.table(name) for name in colours.MAPS))
+        return {"maps": [{"name": name, "kind": kind} for name, kind in colours.MAPS.items()]}
 
     def edit(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         edit = self._edit(fields, buffers)
@@ -255,7 +267,7 @@ class Session:
 
     def hold(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        region = target_region(self.lab.tree, info, fields, buffers)
+        region = target_region(self.lab, info, fields, buffers)
         bounds = arguments_of({key: fields.get(key) for key in ("min", "max")}, info.title)
         if (fields["kind"] == "clamp") != any(bound is not None for bound in bounds.values()):
             raise BadMessage("hold: 'min' or 'max' belong to kind 'clamp', and to no other.")
@@ -333,7 +345,7 @@ class Session:
     def _edit(self, fields: Reply, buffers: Sequence[Any]) -> Edit:
         info = self.lab.tree[fields["name"]]
         with self.lab.lock:
-            region = target_region(self.lab.tree, info, fields, buffers)
+            region = target_region(self.lab, info, fields, buffers)
         args = arguments_of(fields["args"], info.title)
         if fields["edit"] == "copy_":
             args["values"] = typed_values(args["values"], region, info)
@@ -350,11 +362,13 @@ class Session:
 
     def _shown(self, fields: Reply) -> torch.Tensor:
         """The tensor behind the view that is asked for, if it has values to look at."""
-        name = fields["name"]
+        self._readable(fields["name"])
+        return self.lab.view(fields["name"], fields.get("view", "value"))
+
+    def _readable(self, name: str) -> None:
         reason = storage.why_not_readable(self.lab.tree.tensor(name), alone=True)
         if reason:
             raise WeightLabError(f"{self.lab.tree[name].title}: {reason}")
-        return self.lab.view(name, fields.get("view", "value"))
 
 
 def _sendable(identity: Any) -> Any:
@@ -382,7 +396,9 @@ _OPERATIONS: dict[str, _Operation] = {
     "tiles": _Operation(Session.tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _LAID, reads=True),
     "profile": _Operation(Session.profile, {"name": NAME, "axis": AXIS, "stat": STATISTIC}, _VIEW, reads=True),
     "read": _Operation(Session.read, {"name": NAME, "cells": CELLS}, _VIEW, reads=True),
-    "region": _Operation(Session.region, {"name": NAME, "text": TEXT}, reads=True),
+    "region": _Operation(Session.region, {"name": NAME, "text": TEXT}, {"where": WHERE}, reads=True),
+    "extent": _Operation(Session.extent, {}, reads=True),
+    "colours": _Operation(Session.colours, {}),
     "edit": _Operation(
         Session.edit, {"name": NAME, "edit": EDIT, "args": ARGS}, {**_TARGET, "linked": FLAG, "moments": MOMENTS}
     ),

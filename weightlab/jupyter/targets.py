@@ -13,6 +13,7 @@ from weightlab.edit.operations import Edit, prepare
 from weightlab.edit.readback import refuse_not_finite
 from weightlab.edit.step import target_of
 from weightlab.errors import BadMessage, EditRefused
+from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
@@ -21,8 +22,8 @@ from weightlab.see.numbers import parse_number
 SHOWN_CELLS = 20_000
 
 
-def target_region(tree: ParameterTree, info: TensorInfo, fields: Mapping[str, Any], buffers: Sequence[Any]) -> Region:
-    """The cells of a checked message's target.
+def target_region(lab: Lab, info: TensorInfo, fields: Mapping[str, Any], buffers: Sequence[Any]) -> Region:
+    """The cells of a checked message's target; a condition looks at the view that it names.
 
     Raises:
         BadMessage: cell indices that are no indices.
@@ -37,7 +38,7 @@ def target_region(tree: ParameterTree, info: TensorInfo, fields: Mapping[str, An
     if "where" not in fields:
         return region
     kind, value = fields["where"]["kind"], fields["where"]["value"]
-    cells = storage.read(tree.tensor(info.name), region)
+    cells = storage.read(lab.view(info.name, fields["where"].get("view", "value")), region)
     return region.index(_picked(cells, kind, value, info.title), info.title)
 
 
@@ -66,6 +67,11 @@ def _picked(cells: Tensor, kind: str, value: Any, title: str) -> Tensor:
         return cells == 0
     if value is None:
         raise EditRefused(f"{title}: '{kind}' needs a number. Write for example 0.001.")
+    if kind in ("between", "size_between"):
+        low, high = (parse_number(end, title) for end in value)
+        values = cells if kind == "between" and not cells.is_complex() else cells.abs()
+        values = values.float() if values.dtype.itemsize == 1 else values
+        return (values >= low) & (values <= high)
     number = parse_number(value, title)
     size = cells.abs() if cells.dtype is not torch.bool else cells.to(torch.uint8)
     size = size.float() if size.dtype.itemsize == 1 and size.is_floating_point() else size

@@ -225,8 +225,11 @@ export type HoldCall = { kind: "keep" | "sign" } | { kind: "clamp"; min: NumberT
 
 /** Which cells of a region are meant: by size of |w|, so many of them, or those of a kind. */
 export interface Where {
-  kind: "below" | "above" | "smallest" | "largest" | "nan" | "zero";
-  value: NumberText | null;
+  kind: "below" | "above" | "smallest" | "largest" | "nan" | "zero" | "between" | "size_between";
+  /** Two of them for what lies between. */
+  value: NumberText | [NumberText, NumberText] | null;
+  /** Whose numbers decide; the values themselves when absent. */
+  view?: string;
 }
 
 /** The cells that an operation is about; with `cells` a buffer of flat row-major indices travels beside it. */
@@ -250,6 +253,13 @@ export interface DiffRow {
   relative_l2: number | null;
   cosine: number | null;
   note: string;
+}
+
+/** What else of a tensor can be shown, where the shown numbers come from, and whether they can be negative. */
+export interface ViewInfo {
+  views: string[];
+  about: string;
+  signed: boolean;
 }
 
 interface Done {
@@ -310,7 +320,7 @@ export interface Operations {
   refresh: { request: Record<string, never>; reply: Hello };
   open: {
     request: { name: string; view?: string; layout?: LayoutCall };
-    reply: { name: string; layout: Layout; summary: Summary; cell_bytes: number; exact_text: boolean };
+    reply: { name: string; layout: Layout; summary: Summary; cell_bytes: number; exact_text: boolean } & ViewInfo;
   };
   summary: { request: { name: string; view?: string }; reply: { name: string; summary: Summary } };
   tiles: {
@@ -336,7 +346,10 @@ export interface Operations {
     request: { name: string; region: string; form: "tsv" | "torch"; view?: string };
     reply: { name: string; text: string; cells: number };
   };
-  region: { request: { name: string; text: string }; reply: { name: string; region: RegionInfo } };
+  region: { request: { name: string; text: string; where?: Where }; reply: { name: string; region: RegionInfo } };
+  extent: { request: Record<string, never>; reply: { low: number; high: number } };
+  /** 256 x 3 bytes of red, green, blue for each in the buffer. */
+  colours: { request: Record<string, never>; reply: { maps: { name: string; kind: "diverging" | "sequential" }[] } };
   edit: { request: Target & EditCall; reply: Done };
   preview: { request: Target & EditCall; reply: { name: string; preview: Preview } };
   hold: { request: Target & HoldCall; reply: Done };

@@ -18,6 +18,7 @@ export function Inspector(page: Page) {
       <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
       <span class="wl-num wl-dim">{place(tensors, at)}</span>
       <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
+      {open.about && <span class="wl-dim wl-about">{open.about}</span>}
       <Look {...page} />
     </div>
   );
@@ -26,11 +27,9 @@ export function Inspector(page: Page) {
 /** What of the tensor is shown, and a look back. */
 function Look({ store, actions }: Page) {
   const open = store.open.value;
+  // The kernel's list: only what this tensor has.
   const views = [
-    "value",
-    "before",
-    "gradient",
-    "held",
+    ...(open?.views ?? ["value"]).filter((view) => !view.startsWith("diff:")),
     ...(store.lab.value?.snapshots ?? []).map((label) => `diff:${label}`),
   ];
   const back = canPeek(store);
@@ -50,7 +49,7 @@ function Look({ store, actions }: Page) {
       </button>
       <select
         aria-label="View"
-        title="What of the tensor is shown"
+        title={open?.about ? `What of the tensor is shown: ${open.about}` : "What of the tensor is shown"}
         value={open?.view}
         onChange={async (event) => {
           const select = event.currentTarget;
@@ -60,12 +59,18 @@ function Look({ store, actions }: Page) {
         }}
       >
         {views.map((view) => (
-          <option key={view}>{view}</option>
+          <option key={view} value={view}>
+            {wordsOf(view)}
+          </option>
         ))}
       </select>
     </span>
   );
 }
+
+const WORDS: Record<string, string> = { check_gradient: "gradient (check)", update: "last update" };
+
+const wordsOf = (view: string): string => WORDS[view] ?? view;
 
 function place(tensors: TensorColumns, at: number): string {
   const words = [tensors.dtype[at] ?? "", tensors.device[at] ?? ""];

@@ -1,5 +1,5 @@
 /** Which of the selected cells an edit means: all, or those that a condition picks. */
-import type { Where } from "../kernel/protocol";
+import type { NumberText, Where } from "../kernel/protocol";
 import type { Store } from "../state/store";
 
 const KINDS: readonly [Where["kind"] | "", string][] = [
@@ -11,10 +11,16 @@ const KINDS: readonly [Where["kind"] | "", string][] = [
   ["nan", "NaN"],
 ];
 
+/** Brushed on the colour bar: an interval is no number to be typed here. */
+const BRUSHED: Record<string, string> = { between: "between", size_between: "|w| between" };
+
+const plain = (where: Where | null): NumberText => (Array.isArray(where?.value) ? "" : (where?.value ?? ""));
+
 export function TargetChoice({ store }: { store: Store }) {
   const where = store.where.value;
   const listed = store.selection.value?.cells !== undefined;
-  const typed = where !== null && where.kind !== "nan" && !listed;
+  const typed = where !== null && where.kind !== "nan" && !BRUSHED[where.kind] && !listed;
+  const brushed = where && BRUSHED[where.kind];
   return (
     <span class="wl-target">
       <select
@@ -24,7 +30,7 @@ export function TargetChoice({ store }: { store: Store }) {
         value={listed ? "" : (where?.kind ?? "")}
         onChange={(event) => {
           const kind = event.currentTarget.value as Where["kind"] | "";
-          store.where.value = kind === "" ? null : { kind, value: kind === "nan" ? null : (where?.value ?? "") };
+          store.where.value = kind === "" ? null : { kind, value: kind === "nan" ? null : plain(where) };
         }}
       >
         {KINDS.map(([kind, text]) => (
@@ -32,6 +38,7 @@ export function TargetChoice({ store }: { store: Store }) {
             {text}
           </option>
         ))}
+        {brushed && <option value={where.kind}>{brushed}</option>}
       </select>
       {typed && (
         <input
@@ -41,7 +48,7 @@ export function TargetChoice({ store }: { store: Store }) {
           placeholder={where.kind === "below" || where.kind === "above" ? "0.001" : "10"}
           spellcheck={false}
           autocomplete="off"
-          value={where.value ?? ""}
+          value={plain(where)}
           onInput={(event) => {
             store.where.value = { ...where, value: event.currentTarget.value };
           }}

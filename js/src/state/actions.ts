@@ -15,7 +15,7 @@ import { grow, invert, whole } from "./cell-sets";
 import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Listener } from "./feed";
 import { cellCount, regionText } from "./region-text";
-import { type Store, viewed } from "./store";
+import { type OpenTensor, type Store, viewed } from "./store";
 import { wordsFor } from "./words";
 
 export interface Actions {
@@ -177,7 +177,7 @@ export function createActions(store: Store, client: Client): Actions {
       batch(() => {
         // What is open already stays in sight while it is read again.
         if (before?.name !== name || before.view !== view) {
-          store.open.value = { name, view, layout: null, summary: null, exact_text: false };
+          store.open.value = opening(name, view);
         }
         store.alert.value = null;
         store.notice.value = "";
@@ -190,8 +190,7 @@ export function createActions(store: Store, client: Client): Actions {
       const answer = await ask(`opening ${name}`, () => client.request("open", { name, ...viewed(view) }));
       const open = store.open.value;
       if (!answer || open?.name !== name || open.view !== view) return;
-      const { layout, summary, exact_text } = answer.reply;
-      store.open.value = { name, view, layout, summary, exact_text };
+      store.open.value = opened(answer.reply, view);
       meet(answer.revision);
       feed.summaries.complete();
     },
@@ -202,8 +201,7 @@ export function createActions(store: Store, client: Client): Actions {
       const answer = await ask(`reading ${view}`, () => client.request("open", { name, ...viewed(view) }));
       // Null: the kernel has no such view, and said why. The picture stays.
       if (!answer || store.open.value?.name !== name) return;
-      const { layout, summary, exact_text } = answer.reply;
-      store.open.value = { name, view, layout, summary, exact_text };
+      store.open.value = opened(answer.reply, view);
       meet(answer.revision);
       feed.summaries.complete();
     },
@@ -369,6 +367,22 @@ export function createActions(store: Store, client: Client): Actions {
   });
   return actions;
 }
+
+const opening = (name: string, view: string): OpenTensor => ({
+  name,
+  view,
+  layout: null,
+  summary: null,
+  exact_text: false,
+  views: [view],
+  about: "",
+  signed: true,
+});
+
+const opened = (reply: Operations["open"]["reply"], view: string): OpenTensor => {
+  const { name, layout, summary, exact_text, views, about, signed } = reply;
+  return { name, view, layout, summary, exact_text, views, about, signed };
+};
 
 /** What a page shows first: a weight with something to see, or whatever there is. */
 function firstWorthSeeing(tensors: TensorColumns): string | undefined {

@@ -16,6 +16,7 @@ import type {
   ProgressPush,
   RegionInfo,
   Summary,
+  ViewInfo,
   Where,
 } from "../kernel/protocol";
 
@@ -28,7 +29,7 @@ export type Range = { kind: "symmetric" } | { kind: "robust" } | { kind: "typed"
 export type KernelState = "connecting" | "ready" | "busy" | "restarted";
 
 /** The tensor in the picture; `layout` and `summary` are null until the kernel has answered. */
-export interface OpenTensor {
+export interface OpenTensor extends ViewInfo {
   name: string;
   /** What of it is shown: "value", "gradient", "held", "diff:<label>". */
   view: string;

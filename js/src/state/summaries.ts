@@ -32,7 +32,10 @@ export function createSummaries(store: Store, client: Client, meet: (revision: n
     try {
       const { reply, revision } = await client.request(op, { name, ...viewed(view) });
       const open = store.open.value;
-      if (open?.name === name && open.view === view) store.open.value = { ...open, summary: reply.summary };
+      if (open?.name === name && open.view === view) {
+        const { views, about, signed } = "views" in reply ? reply : open;
+        store.open.value = { ...open, summary: reply.summary, views, about, signed };
+      }
       meet(revision);
     } catch {
       // Statistics stay as they are; whatever the user does next reports the reason.

@@ -1,0 +1,79 @@
+"""What the last step of the optimizer changed, for the tensors that somebody looks at.
+
+A step writes over what it read, so the values before it have to be kept beside: only of the tensors that were asked for,
+at most two of them (two can be seen side by side), on their own device.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WATCHED = 2
+
+
+class Updates:
+    """Differences that the last step made; *state*. Without a watched tensor no hook is on the optimizer.
+
+    Args:
+        optimizer: whose steps are watched. It does not keep this object alive.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._watched: dict[str, tuple[Tensor, Tensor | None, Tensor | None]] = {}  # tensor, before, update
+        self._handles: list[Any] = []
+        self.steps = 0
+
+    def watch(self, name: str, tensor: Tensor) -> Tensor | None:
+        """The update of the last step that was seen since this tensor is watched; None before the first."""
+        known = self._watched.pop(name, None)
+        if known is None or known[0] is not tensor:
+            known = (tensor, None, None)
+        self._watched[name] = known
+        while len(self._watched) > WATCHED:
+            del self._watched[next(iter(self._watched))]
+        if not self._handles:
+            self._hook()
+        return known[2]
+
+    def before(self) -> None:
+        """A step begins: keep the watched values."""
+        with torch.inference_mode(False), torch.no_grad():
+            for name, (tensor, _, update) in self._watched.items():
+                self._watched[name] = (tensor, tensor.detach().clone(), update)
+
+    def after(self) -> None:
+        """A step has ended, or its holds were put right since: the difference is taken anew from the same values."""
+        with torch.inference_mode(False), torch.no_grad():
+            for name, (tensor, before, _) in self._watched.items():
+                if before is not None:
+                    self._watched[name] = (tensor, before, tensor.detach() - before)
+        self.steps += 1
+
+    def _hook(self) -> None:
+        found = weakref.ref(self)
+
+        def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+            updates = found()
+            if updates is not None:
+                updates.before()
+
+        def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+            updates = found()
+            if updates is not None:
+                updates.after()
+
+        self._handles = [
+            self._optimizer.register_step_pre_hook(before),
+            self._optimizer.register_step_post_hook(after),
+        ]
+        weakref.finalize(self, _remove, self._handles)
+
+
+def _remove(handles: list[Any]) -> None:
+    for handle in handles:
+        handle.remove()
