@@ -86,7 +86,7 @@ class Overview(Part):
     def _update_ratio(self, name: str) -> float | None:
         """||last update|| / ||weight||; None where no step was seen."""
         try:
-            step = glance(self.view(name, "update"))
+            step = glance(self.view(name, "update", compute=False))
         except EditRefused:
             return None
         size = self.glance(name).l2

@@ -55,8 +55,8 @@ class Part(ABC):
         """Call the listeners."""
 
     @abstractmethod
-    def view(self, name: str, view: str = "value") -> Tensor:
-        """The tensor behind a view of a tensor."""
+    def view(self, name: str, view: str = "value", *, compute: bool = True) -> Tensor:
+        """The tensor behind a view of a tensor; without `compute` only what is at hand."""
 
     @abstractmethod
     def layout(self, name: str) -> Layout:

@@ -55,12 +55,15 @@ class Viewing(Part):
             found.append("held")
         return found
 
-    def view(self, name: str, view: str = "value") -> Tensor:
+    def view(self, name: str, view: str = "value", *, compute: bool = True) -> Tensor:
         """The tensor behind a view of a tensor.
 
         "value", "before" (the last entry on it), "gradient" (its present `.grad`; without one that of the gradient check,
         which runs if it has to), "check_gradient" (that of the check in any case), "held" (which cells are),
         "update" (what the last step of the optimizer changed), "diff:<snapshot>", or an optimizer's moment such as "exp_avg".
+
+        Args:
+            compute: False takes only what is at hand: no check runs, and no tensor is watched. For looks at many tensors.
 
         Raises:
             EditRefused: there is no such view.
@@ -75,13 +78,15 @@ class Viewing(Part):
         if view == "gradient" and tensor.grad is not None:
             return tensor.grad.detach()
         if view in ("gradient", "check_gradient"):
+            if not compute and info.name not in self._gradients:
+                raise EditRefused(f"{info.title}: it has no .grad now. Run a backward pass first.")
             return self._checked(info.name)
         if view == "before":
             return self._before(name)
         if view == "held":
             return self.holds.mask(name)
         if view == "update":
-            return self._update(info.name)
+            return self._update(info.name, watch=compute)
         if view.startswith("diff:"):
             old = self.snapshots.tensors(view.removeprefix("diff:"))
             return tensor.detach() - old[info.name].to(tensor.device)
@@ -155,12 +160,14 @@ class Viewing(Part):
             if name in observation.kept:
                 self._gradients[name] = self.revision, observation.kept[name]
 
-    def _update(self, name: str) -> Tensor:
+    def _update(self, name: str, watch: bool) -> Tensor:
         info = self.tree[name]
         if self._updates is None:
             raise EditRefused(
                 f"{info.title}: no update is known, because this Lab was given no optimizer. Give Lab(model, optimizer=...)."
             )
+        if not watch and not self._updates.watches(name):
+            raise EditRefused(f"{info.title}: its updates are not watched. Look at its view 'update', then run a step.")
         found = self._updates.watch(name, self.tree.tensor(name))
         if found is None:
             raise EditRefused(

@@ -43,7 +43,7 @@ def glances(session: Session, fields: Json, buffers: Sequence[Any], made: Buffer
         seen: Glance | None = None
         reason = ""
         try:
-            seen = lab.glance(name) if view == "value" else glance(lab.view(name, view))
+            seen = lab.glance(name) if view == "value" else glance(lab.view(name, view, compute=False))
         except EditRefused as error:
             reason = str(error)
         columns["name"].append(name)

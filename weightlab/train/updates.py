@@ -28,6 +28,10 @@ class Updates:
         self._handles: list[Any] = []
         self.steps = 0
 
+    def watches(self, name: str) -> bool:
+        """Whether the values of this tensor are kept before each step."""
+        return name in self._watched
+
     def watch(self, name: str, tensor: Tensor) -> Tensor | None:
         """The update of the last step that was seen since this tensor is watched; None before the first."""
         known = self._watched.pop(name, None)
