@@ -142,7 +142,7 @@ BETWEEN = ("acts.0", "layers.0", "layers.1")
 
 
 @architecture(
-    "deep_relu", flat_digits, smooth, adam(4e-3),
+    "deep_relu", flat_digits, smooth, adam(6e-3),
     Sites(Layer("layers.4", "relu", ("acts.4",), "layers.5"), Tap("", "first", BETWEEN, False), "head", DEEP),
 )  # fmt: skip
 def deep_relu() -> nn.Module:
@@ -172,7 +172,7 @@ def cnn() -> nn.Module:
 
 
 @architecture(
-    "resnet", pictures, smooth, adam(1e-2),
+    "resnet", pictures, smooth, adam(2e-2),
     Sites(
         Layer("blocks.0.conv1", "relu", ("blocks.0.relu",), "blocks.0.conv2", "blocks.0.bn1"),
         Tap("", "stem", ("bn", "stem", "blocks.0", "blocks.0.conv1"), False), "fc",
@@ -217,7 +217,7 @@ def gru() -> nn.Module:
 
 
 @architecture(
-    "row_gru", digit_rows, smooth, adam(8e-3),
+    "row_gru", digit_rows, smooth, adam(2e-2),
     Sites(
         Layer("mid", "tanh", ("act",), "out"), Tap("", "last", ("gru", "mid")), "out",
         gates=("gru.bias_hh_l0", (32, 64), 200.0),
@@ -266,7 +266,7 @@ def vit() -> nn.Module:
 
 
 @architecture(
-    "vae", repeated, models.vae_loss, adam(2e-3),
+    "vae", repeated, models.vae_loss, adam(1e-2),
     Sites(Layer("enc", "relu", ("",)), Tap("", "encoded", ("enc", "mu", "logvar"), False), "out"),
 )  # fmt: skip
 def vae() -> nn.Module:

@@ -19,7 +19,8 @@ INFO = ("unused_rows", "invariant")
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "dead_relu": ("dead_relu",),  # a layer that is fed constants can die as well
     "saturated": ("vanishing",),
-    "zero_weight": ("dead_relu", "zero_path", "rank_collapse"),
+    # Rows of zeros are alike and have no rank; what they feed gets zeros.
+    "zero_weight": ("dead_relu", "zero_path", "rank_collapse", "symmetric_units", "duplicate_units"),
     "zero_path": ("dead_relu",),
     "nonfinite_weight": ("nonfinite_activation", "nonfinite_gradient", "saturated"),  # inf is far in the flat
     "nonfinite_activation": ("nonfinite_gradient",),
