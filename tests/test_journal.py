@@ -518,3 +518,25 @@ def test_many_cells_are_compared_and_known_again_exactly(stored: torch.dtype, la
         lab.undo()
     lab.undo(force=True)
     assert torch.equal(as_bits(model.weight), as_bits(states[-2]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.complex128, torch.bool])
+def test_a_mask_of_a_scalar_is_an_edit_like_any_other(dtype: torch.dtype) -> None:  # J2, J7
+    model, twin = Holder(torch.ones((), dtype=dtype)), Holder(torch.ones((), dtype=dtype))
+    lab = wl.Lab(model)
+    lab["weight"][torch.tensor(True)].zero_()
+    assert lab.history[-1].cells == 1
+    exec(lab.history[-1].code, {"torch": torch, "model": twin})
+    assert raw(twin.weight) == raw(model.weight) == raw(torch.zeros((), dtype=dtype))
+    lab.undo()
+    assert raw(model.weight) == raw(torch.ones((), dtype=dtype))
+
+
+def test_the_code_for_listed_cells_runs_for_every_narrow_float() -> None:
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu):
+        start = torch.tensor([1.0, 2.0, 4.0]).to(dtype)
+        model, twin = Holder(start.clone()), Holder(start.clone())
+        lab = wl.Lab(model)
+        lab["weight"][[0, 2]].mul_(2)
+        exec(lab.history[-1].code, {"torch": torch, "model": twin})
+        assert raw(twin.weight) == raw(model.weight) != raw(start)

@@ -156,13 +156,17 @@ def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
         return f"with torch.no_grad(): {code.replace('{w}', expression + index_code(edit.region))}"
     cells = edit.region.cells
     assert cells is not None
+    # Not every float8 has an index kernel: its bytes are indexed. A scalar has no coordinates, and `weight[()]` is a view.
+    narrow = target.dtype.is_floating_point and target.dtype.itemsize == 1
+    bits, back = (".view(torch.uint8)", f".view({target.dtype})") if narrow else ("", "")
+    back += "" if target.shape else ".reshape(1)"
     return (
         f"with torch.no_grad():\n"
         f"    weight = {expression}\n"
         f"    at = torch.unravel_index({arguments.literal(cells)}.to(weight.device), weight.shape)\n"
-        f"    cells = weight[at]\n"
+        f"    cells = weight{bits}[at]{back}\n"
         f"    {code.replace('{w}', 'cells')}\n"
-        f"    weight[at] = cells"
+        f"    weight{bits}[at] = cells{bits}"
     )
 
 

@@ -122,6 +122,7 @@ def read(tensor: Tensor, region: Region) -> Tensor:
                 return _room(cells.shape, cells.dtype).copy_(cells)
             return cells.clone(memory_format=torch.contiguous_format)
         picked = as_integers(tensor)[region.coordinates(tensor.device)]
+        picked = picked if tensor.ndim else picked.clone()  # no coordinates index nothing: that is a view
         if tensor.dtype == torch.complex128:
             picked = torch.view_as_complex(picked.view(torch.float64))
         return picked.view(tensor.dtype).view(region.view_shape)
