@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,8 +27,48 @@ class Archive(Part):
     def snapshot(self, label: str) -> None:
         """Remember the model's values under a label, to compare with and to restore."""
         with self.lock:
+            if label in self.offers:
+                raise EditRefused(f"snapshot: '{label}' is another model that was offered. Choose another label.")
             self.snapshots.take(label)
         self._tell([])
+
+    def offer(self, label: str, other: nn.Module | Part | str | os.PathLike[str] | Mapping[str, Tensor] | None) -> None:
+        """Give another model a label, so that the page and `diff`, `transfer` and views can name it.
+
+        Nothing is copied: its values are read when they are asked for.
+
+        Args:
+            other: a model, a Lab, a state dict or a safetensors file; None takes the label back.
+
+        Raises:
+            EditRefused: a label that is taken by a snapshot, or something that has no tensors.
+
+        Example:
+            >>> lab.offer("pretrained", trained)                          # doctest: +SKIP
+            >>> lab.transfer("pretrained"); lab.diff("pretrained")        # doctest: +SKIP
+        """
+        if not isinstance(label, str) or not 0 < len(label) <= 100:
+            raise EditRefused(f"offer: the label must be a text of 1 to 100 characters, got {label!r:.120}.")
+        with self.lock:
+            if label in self.snapshots.labels:
+                raise EditRefused(f"offer: '{label}' is a snapshot. Choose another label.")
+            if other is None:
+                self.offers.pop(label, None)
+            else:
+                self._values_of(other)
+                self.offers[label] = other
+        self._tell([])
+
+    def source(self, label: str) -> Mapping[str, Tensor]:
+        """Tensors by name of a snapshot, or of what was offered under this label.
+
+        Raises:
+            UnknownName: neither has this label.
+        """
+        with self.lock:
+            if label in self.offers:
+                return self._values_of(self.offers[label])[0]
+            return self.snapshots.tensors(label)
 
     def diff(self, other: str | os.PathLike[str] | nn.Module | Part | Mapping[str, Tensor]) -> Diff:
         """The model against a snapshot, another model, a state dict or a safetensors file: a row per tensor that differs.
@@ -61,22 +102,35 @@ class Archive(Part):
         )
 
     def transfer(
-        self, other: nn.Module | Part | str | os.PathLike[str] | Mapping[str, Tensor], match: Match = None
+        self,
+        other: nn.Module | Part | str | os.PathLike[str] | Mapping[str, Tensor],
+        match: Match = None,
+        weight: float = 1.0,
     ) -> Transfer:
         """Copy all that fits by name and shape, as one undo entry.
 
         Args:
             other: a model, a Lab, a state dict, a snapshot's label or a safetensors file.
             match: this model's name to the other's, as a function or a dict.
+            weight: 1 copies; 0.5 gives the average of the two models, where the cells are no whole numbers.
 
         Returns:
             A table of what was copied and what was left, and why.
         """
+        return self.carry_over(other, match, weight)[0]
+
+    def carry_over(
+        self, other: Any, match: Match = None, weight: float = 1.0, *, check: bool = True
+    ) -> tuple[Transfer, Entry | None]:
+        """`transfer`, with its entry."""
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise EditRefused(f"transfer: weight must be a number, got {weight!r:.60}. For example 0.5.")
         with self.lock:
             values, against = self._values_of(other)
-            edits, report = plan(self.tree, values, match)
-        self.apply(edits, f"Transfer {len(edits)} tensors from {against}")
-        return report
+            edits, report = plan(self.tree, values, match, weight)
+        many = f"{len(edits)} tensor{'' if len(edits) == 1 else 's'}"
+        text = f"Transfer {many} from {against}" if weight == 1 else f"Average {many} with {against} ({weight:g})"
+        return report, self.apply(edits, text, check=check)
 
     def recipe(self) -> dict[str, Any]:
         """The applied entries as strict JSON, for `weightlab.replay`."""
@@ -101,6 +155,8 @@ class Archive(Part):
 
     def _values_of(self, other: Any) -> tuple[Mapping[str, Tensor], str]:
         """Tensors by name, and what to call them."""
+        if isinstance(other, str) and other in self.offers:
+            return self._values_of(self.offers[other])[0], other
         if isinstance(other, str) and other in self.snapshots.labels:
             return self.snapshots.tensors(other), other
         if isinstance(other, Part):

@@ -91,6 +91,7 @@ class Lab(Archive, Holding, Looking, Overview):
         self.journal = Journal(self.tree, undo_bytes)
         self.snapshots = Snapshots(self.tree)
         self.holds = Constraints(self.tree)
+        self.offers: dict[str, Any] = {}
         self._hold_hook: Any = None
         self.journal.before_write = self._before_write
         self.journal.advise = self._advice

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class Part(ABC):
     holds: Constraints
     report: GradientReport | None
     _updates: Updates | None
+    offers: dict[str, Any]  # other models by label, which the page may copy from
+
+    @abstractmethod
+    def source(self, label: str) -> Mapping[str, Tensor]:
+        """Tensors of a snapshot or of an offered model."""
 
     @property
     @abstractmethod

@@ -50,7 +50,7 @@ class Viewing(Part):
             found += moments_of(self.optimizer, tensor)
             if any(held is tensor for group in self.optimizer.param_groups for held in group["params"]):
                 found.append("update")
-        found += [f"diff:{label}" for label in self.snapshots.labels]
+        found += [f"diff:{label}" for label in (*self.snapshots.labels, *self.offers)]
         if any(constraint.name == info.name for constraint in self.holds.active):
             found.append("held")
         return found
@@ -88,8 +88,13 @@ class Viewing(Part):
         if view == "update":
             return self._update(info.name, watch=compute)
         if view.startswith("diff:"):
-            old = self.snapshots.tensors(view.removeprefix("diff:"))
-            return tensor.detach() - old[info.name].to(tensor.device)
+            label = view.removeprefix("diff:")
+            old = self.source(label)
+            theirs = next((old[each] for each in (info.name, *info.aliases) if each in old), None)
+            if theirs is None or theirs.shape != tensor.shape:
+                there = "it has no such name" if theirs is None else f"it has {list(theirs.shape)}"
+                raise EditRefused(f"{info.title}: there is no difference to '{label}': {there}.")
+            return tensor.detach() - theirs.detach().to(tensor.device)
         moments = {} if self.optimizer is None else moments_of(self.optimizer, tensor)
         if view in moments:
             return moments[view].detach()

@@ -4,4 +4,5 @@ export { EditBar } from "./panels/edit-bar";
 export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";
 export { Toolbar } from "./panels/toolbar";
+export { TransferTable } from "./panels/transfer";
 export { Verdict } from "./panels/verdict";

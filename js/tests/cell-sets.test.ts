@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { grow, invert, MOST_LISTED, unite, whole } from "../src/state/cell-sets";
+import { grow, invert, listText, MOST_LISTED, otherParts, partsOfText, unite, whole } from "../src/state/cell-sets";
 
 type Axis = [number, number, number];
 
@@ -74,4 +74,34 @@ test("growing stops at the edges, and two regions unite to the smallest that hol
     [0, 4, 1],
     [0, 8, 2],
   ]);
+});
+
+test("boxes that differ along one axis are a list of its indices, there and back", () => {
+  const box = (from: number, to: number): Axis[] => [
+    [from, to, 1],
+    [0, 3, 1],
+  ];
+  const parts = [box(1, 3), box(9, 11)];
+  expect(listText(parts, [12, 3])).toBe("[[1, 2, 9, 10]]");
+  expect(partsOfText("[[1, 2, 9, 10]]", [12, 3])).toEqual(parts);
+  expect(partsOfText("[[-2, 1, -3, 2, 1]]", [12, 3])).toEqual(parts);
+  expect(partsOfText("[[1, 12]]", [12, 3])).toBeNull();
+  expect(partsOfText("[1:3]", [12, 3])).toBeNull();
+  expect(otherParts(parts, [12, 3])).toEqual([box(0, 1), box(3, 9), box(11, 12)]);
+});
+
+test("a list on an inner axis keeps its place", () => {
+  const parts: Axis[][] = [
+    [
+      [0, 4, 1],
+      [0, 1, 1],
+      [1, 2, 1],
+    ],
+    [
+      [0, 4, 1],
+      [4, 6, 1],
+      [1, 2, 1],
+    ],
+  ];
+  expect(listText(parts, [4, 8, 5])).toBe("[:, [0, 4, 5], 1]");
 });

@@ -156,12 +156,42 @@ test("a preview says how many cells change, and from where to where", () => {
   expect(of(0, 0, null, null)).toBe("No cell is meant.");
 });
 
+const context = (shape: number[], row = "0") => ({
+  shape,
+  row,
+  sources: ["before", "pretrained"],
+  tensor: "fc.weight",
+});
+
+test("copies and averages say from where, and of what only where that differs", () => {
+  const copy = formOf("copy-from", context([4, 3]));
+  expect(copy.call({ source: "before", tensor: "", part: "" })).toEqual({ edit: "copy_", args: { source: "before" } });
+  expect(copy.call({ source: "pretrained", tensor: "head.weight", part: "[:4]" })).toEqual({
+    edit: "copy_",
+    args: { source: "pretrained", tensor: "head.weight", part: "[:4]" },
+  });
+  const average = formOf("average", context([4, 3]));
+  expect(average.call({ source: "before", weight: "" })).toBeNull();
+  expect(average.call({ source: "before", weight: "0.5" })).toEqual({
+    edit: "lerp_",
+    args: { source: "before", weight: "0.5" },
+  });
+  expect(formOf("copy-from", { ...context([4, 3]), sources: [] }).note).toContain("lab.offer");
+});
+
+test("a rule shows the code for the selected cells, and has nothing to apply", () => {
+  const rule = formOf("hold-rule", context([4, 3]));
+  expect(rule.call({})).toBeNull();
+  expect(rule.code?.("fc.weight", "[1]")).toContain('lab["fc.weight"][1].hold(rule=rule)');
+  expect(rule.code?.("fc.weight", "[...]")).toContain('lab["fc.weight"].hold(rule=rule)');
+});
+
 test("a form makes its call only when nothing is missing, and a hold inside bounds is previewed as a clamp", () => {
-  expect(formOf("scale", [4], "0").call({ value: "" })).toBeNull();
-  expect(formOf("scale", [4], "0").call({ value: "2" })).toEqual({ edit: "mul_", args: { value: "2" } });
-  expect(formOf("row", [4, 3], "2").region?.({ row: "2" })).toBe("[2]");
-  expect(formOf("row", [4], "2").region).toBeUndefined();
-  const hold = formOf("hold-clamp", [4], "0").call({ min: "", max: "1" });
+  expect(formOf("scale", context([4], "0")).call({ value: "" })).toBeNull();
+  expect(formOf("scale", context([4], "0")).call({ value: "2" })).toEqual({ edit: "mul_", args: { value: "2" } });
+  expect(formOf("row", context([4, 3], "2")).region?.({ row: "2" })).toBe("[2]");
+  expect(formOf("row", context([4], "2")).region).toBeUndefined();
+  const hold = formOf("hold-clamp", context([4], "0")).call({ min: "", max: "1" });
   expect(hold).toEqual({ kind: "clamp", min: null, max: "1" });
   expect(hold && previewOf(hold)).toEqual({ edit: "clamp_", args: { min: null, max: "1" } });
 });

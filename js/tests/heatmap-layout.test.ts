@@ -9,7 +9,7 @@ import {
   makeSheet,
   type Rect,
 } from "../src/heatmap/layout";
-import { nextIn, rectsOfRegion, regionMeets, regionOfRect, runsIn } from "../src/heatmap/regions";
+import { nextIn, rectsOfRegion, regionMeets, regionOfRect, regionsOfRect, runsIn } from "../src/heatmap/regions";
 import type { Layout } from "../src/kernel/protocol";
 import { below, indices, PLAIN, random, randomLayout } from "./heatmap-seed";
 
@@ -235,4 +235,41 @@ test("listed flat indices lie in the sheet where their tensor indices do", () =>
   const { row, column } = cellOf(sheet, index);
   expect(height).toBeGreaterThan(0);
   expect(cellsOfFlat(sheet, [flatOf(sheet, index), 0])).toEqual([row * sheet.columns + column, 0]);
+});
+
+test("a drag over several bands of a contact sheet takes the filters under it, as a whole", () => {
+  // 11 filters of 3 x 3, four in a band: 0 1 2 3 / 4 5 6 7 / 8 9 10.
+  const layout = {
+    rows: [2],
+    columns: [3],
+    facets: [0, 1],
+    wrap: 4,
+    labels: ["", "", "", ""],
+    shape: [11, 1, 3, 3],
+    fixed: [],
+    groups: [],
+    orders: [],
+  };
+  const sheet = makeSheet({ ...layout, facets: [0], rows: [1, 2] });
+  const filters = (rect: [number, number, number, number]): number[][] =>
+    regionsOfRect(sheet, { row0: rect[0], row1: rect[1], column0: rect[2], column1: rect[3] }).map((ranges) => {
+      expect(ranges.slice(1)).toEqual([
+        [0, 1, 1],
+        [0, 3, 1],
+        [0, 3, 1],
+      ]);
+      return (ranges[0] as number[]).slice(0, 2);
+    });
+  expect(filters([1, 5, 4, 8])).toEqual([
+    [1, 3],
+    [5, 7],
+  ]);
+  expect(filters([1, 9, 7, 8])).toEqual([
+    [2, 3],
+    [6, 7],
+    [10, 11],
+  ]);
+  // The whole width is one range; blank blocks are nothing.
+  expect(filters([1, 5, 0, 12])).toEqual([[0, 8]]);
+  expect(filters([4, 9, 9, 12])).toEqual([[7, 8]]);
 });

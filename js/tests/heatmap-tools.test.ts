@@ -37,9 +37,11 @@ const painted = (gesture: Gesture): string[] =>
 test("a click selects a cell, a drag the rectangle in any direction", () => {
   expect(release(drag("select", [[3, 4]]), sheet)).toMatchObject({
     kind: "select",
-    region: [
-      [3, 4, 1],
-      [4, 5, 1],
+    regions: [
+      [
+        [3, 4, 1],
+        [4, 5, 1],
+      ],
     ],
   });
   expect(
@@ -51,9 +53,11 @@ test("a click selects a cell, a drag the rectangle in any direction", () => {
       sheet,
     ),
   ).toMatchObject({
-    region: [
-      [3, 8, 1],
-      [4, 10, 1],
+    regions: [
+      [
+        [3, 8, 1],
+        [4, 10, 1],
+      ],
     ],
   });
 });
@@ -62,9 +66,11 @@ test("a press that hardly moves is a click, also where cells are smaller than th
   const start = press("select", point(3, 4), sheet, 1);
   const near: Point = { ...point(5, 6), x: 41, y: 31 };
   expect(release(move(start, near, sheet, 1).gesture, sheet)).toMatchObject({
-    region: [
-      [3, 4, 1],
-      [4, 5, 1],
+    regions: [
+      [
+        [3, 4, 1],
+        [4, 5, 1],
+      ],
     ],
   });
 });

@@ -57,11 +57,14 @@ class Transfer:
     __repr__ = __str__
 
 
-def plan(tree: ParameterTree, other: Mapping[str, Tensor], match: Match = None) -> tuple[list[Edit], Transfer]:
+def plan(
+    tree: ParameterTree, other: Mapping[str, Tensor], match: Match = None, weight: float = 1.0
+) -> tuple[list[Edit], Transfer]:
     """Edits that copy all that fits by name and shape, and the report of all tensors.
 
     Args:
         match: this model's name to the other's, as a function or a mapping; None from it leaves the tensor alone.
+        weight: how far to go towards the other values: 1 copies them, 0.5 gives the average of both.
     """
     if match is not None and not callable(match) and not isinstance(match, Mapping):
         raise EditRefused(f"transfer: match must be a function or a dict of names, got {type(match).__name__}.")
@@ -87,7 +90,11 @@ def plan(tree: ParameterTree, other: Mapping[str, Tensor], match: Match = None) 
             storage.differing(storage.whole(tree.tensor(info.name)), storage.whole(values).to(info.device)).any()
         ):
             rows.append(TransferRow(info.name, source, "equal"))
+        elif weight != 1 and not info.dtype.is_floating_point:
+            rows.append(TransferRow(info.name, source, "left", "whole numbers have no average"))
         else:
-            edits.append(Edit(info.name, Region.whole(info.shape), "copy_", {"values": values}))
+            copies = weight == 1
+            args = {"values": values} if copies else {"end": values, "weight": weight}
+            edits.append(Edit(info.name, Region.whole(info.shape), "copy_" if copies else "lerp_", args))
             rows.append(TransferRow(info.name, source, "copied"))
     return edits, Transfer(tuple(rows))

@@ -12,6 +12,7 @@ from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
 from weightlab.edit.entry import Entry
 from weightlab.edit.snapshots import Diff
+from weightlab.edit.transfer import Transfer
 from weightlab.lab import Lab
 from weightlab.model.region import Region
 from weightlab.see.layout import Layout
@@ -71,7 +72,15 @@ def state(lab: Lab) -> Json:
         "undo_limit": lab.journal.undo_bytes,
         "holds": [hold(constraint) for constraint in lab.constraints],
         "snapshots": list(lab.snapshots.labels),
+        "offers": list(lab.offers),
+        "moments": _has_moments(lab),
     }
+
+
+def _has_moments(lab: Lab) -> bool:
+    """Whether the optimizer keeps something beside a weight by now: before its first step it has nothing."""
+    states = () if lab.optimizer is None else lab.optimizer.state.values()
+    return any(isinstance(value, Tensor) and value.ndim > 0 for state in states for value in state.values())
 
 
 def history(lab: Lab) -> Json:
@@ -124,6 +133,11 @@ def diff(diff: Diff) -> Json:
         numbers = {key: number(getattr(row, key)) for key in ("max", "mean", "relative_l2", "cosine")}
         rows.append({"name": row.name, "cells": row.cells, **numbers, "note": row.note})
     return {"rows": rows, "equal": diff.equal}
+
+
+def transfer(report: Transfer) -> list[Json]:
+    """What became, or would become, of each tensor."""
+    return [{"name": row.name, "source": row.source, "status": row.status, "note": row.note} for row in report]
 
 
 def gradients(lab: Lab) -> Json | None:

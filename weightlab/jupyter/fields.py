@@ -41,6 +41,13 @@ def _list(low: int, high: int, item: Callable[[Any], bool]) -> Callable[[Any], b
     return lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(item, value))
 
 
+def _text(longest: int, shortest: int = 0) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and shortest <= len(value) <= longest
+
+
+_label = _text(100, 1)
+
+
 def _one_of(*texts: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and value in texts
 
@@ -54,6 +61,7 @@ EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "mul_": {"value": _number},
     "div_": {"value": _number},
     "copy_": {"values": _list(1, 1 << 16, _number)},
+    "lerp_": {"source": _label, "weight": _number},
     "clamp_": {"min": _maybe, "max": _maybe},
     "neg_": {},
     "abs_": {},
@@ -66,7 +74,10 @@ EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "quantize_": {"bits": _number},
     "requires_grad_": {"flag": lambda v: isinstance(v, bool)},
 }
-_MAY_HAVE = {"init_": {"seed": _maybe}}
+# Values may come from a snapshot or an offered model instead: of which tensor, and of which part of it.
+_SOURCE: dict[str, Callable[[Any], bool]] = {"source": _label}
+_OF_SOURCE: dict[str, Callable[[Any], bool]] = {"tensor": _text(500), "part": _text(2000)}
+_MAY_HAVE: dict[str, dict[str, Callable[[Any], bool]]] = {"init_": {"seed": _maybe}, "lerp_": _OF_SOURCE}
 _WHERE = ("below", "above", "smallest", "largest", "nan", "zero", "between", "size_between")
 
 
@@ -78,10 +89,10 @@ def _where(value: Any) -> bool:
     return (_list(2, 2, _number) if "between" in value["kind"] else _maybe)(value["value"])
 
 
-NAME: Check = ("a text of at most 500 characters", lambda v: isinstance(v, str) and len(v) <= 500)
-TEXT: Check = ("a text of at most 2000 characters", lambda v: isinstance(v, str) and len(v) <= 2000)
-LABEL: Check = ("a text of 1 to 100 characters", lambda v: isinstance(v, str) and 0 < len(v) <= 100)
-VIEW: Check = ("a text of at most 120 characters", lambda v: isinstance(v, str) and len(v) <= 120)
+NAME: Check = ("a text of at most 500 characters", _text(500))
+TEXT: Check = ("a text of at most 2000 characters", _text(2000))
+LABEL: Check = ("a text of 1 to 100 characters", _label)
+VIEW: Check = ("a text of at most 120 characters", _text(120))
 FLAG: Check = ("true or false", lambda v: isinstance(v, bool))
 TILES: Check = (
     "1 to 64 lists of two levels from 0 to 62 and two whole numbers from 0 to 2**40",
@@ -119,6 +130,7 @@ WHERE: Check = (
 MOMENTS: Check = ("'keep' or 'zero'", _one_of("keep", "zero"))
 HOLD: Check = ("'keep', 'clamp' or 'sign'", _one_of("keep", "clamp", "sign"))
 BOUND: Check = ("a number, or null", _maybe)
+WEIGHT: Check = ("a number", _number)
 NUMBER: Check = ("a whole number from 0", lambda v: is_whole(v) and v >= 0)
 REQUEST: Check = ("the id of a request: a text of 1 to 64 characters", _identity)
 EXPORT: Check = ("'python' or 'recipe'", _one_of("python", "recipe"))
@@ -195,8 +207,9 @@ def _check_target(op: str, fields: Mapping[str, Any], buffers: Sequence[Any]) ->
 
 
 def _check_arguments(op: str, edit: str, args: Mapping[str, Any]) -> None:
-    allowed = EDITS[edit]
-    also = _MAY_HAVE.get(edit, {})
+    given = edit == "copy_" and "source" in args
+    allowed = _SOURCE if given else EDITS[edit]
+    also = _OF_SOURCE if given else _MAY_HAVE.get(edit, {})
     if not set(allowed) <= set(args) <= set(allowed) | set(also):
         raise BadMessage(f"{op}: {edit} takes {', '.join(allowed) or 'no arguments'}, got {', '.join(args) or 'none'}.")
     for key, fits in {**allowed, **also}.items():
@@ -212,7 +225,7 @@ def arguments_of(args: Mapping[str, Any], title: str) -> dict[str, Any]:
     """
     made: dict[str, Any] = {}
     for key, value in args.items():
-        if key in ("method", "by", "flag") or value is None:
+        if key in ("method", "by", "flag", "source", "tensor", "part") or value is None:
             made[key] = value
         elif isinstance(value, list):
             made[key] = [parse_number(item, title) for item in value]

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 
 from weightlab.edit.entry import Entry
-from weightlab.edit.linked import linked_edits
+from weightlab.edit.linked import linked_edits, norm_behind
 from weightlab.edit.operations import Edit
+from weightlab.edit.snapshots import compare
+from weightlab.edit.transfer import plan
 from weightlab.errors import BadMessage, EditRefused, ProbeFailed, WeightLabError
 from weightlab.jupyter import describe, overview
 from weightlab.jupyter.built import built
@@ -45,13 +47,14 @@ from weightlab.jupyter.fields import (
     TRUE,
     VERSION,
     VIEW,
+    WEIGHT,
     WHERE,
     Check,
     arguments_of,
     check_fields,
     check_message,
 )  # fmt: skip
-from weightlab.jupyter.targets import preview, target_region, typed_values
+from weightlab.jupyter.targets import SHOWN_CELLS, preview, target_region, typed_values, values_from
 from weightlab.jupyter.wire import LIMIT, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
@@ -255,9 +258,12 @@ class Session:
         edits = [edit, *(linked_edits(self.lab.tree, edit) if fields.get("linked") else ())]
         # The page asks for the check itself, once it has drawn what the edit did.
         if len(edits) == 1:
-            return self._after(self.lab.apply(edit, moments=fields.get("moments"), check=False))
+            behind = norm_behind(self.lab.tree, edit) if edit.op == "zero_" else None
+            entry = self.lab.apply(edit, moments=fields.get("moments"), check=False)
+            return {**self._after(entry), "behind": behind[0] if behind else None}
         text = f"Zero {edit.name}{edit.region} and the norm behind it"
-        return self._after(self.lab.apply(edits, text, moments=fields.get("moments"), check=False))
+        entry = self.lab.apply(edits, text, moments=fields.get("moments"), check=False)
+        return {**self._after(entry), "behind": None}
 
     def preview(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         edit = self._edit(fields, buffers)
@@ -281,6 +287,15 @@ class Session:
         found[0].release()
         return self._after(self.lab.history[-1])
 
+    def held(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        found = next((c for c in self.lab.constraints if c.id == fields["hold"]), None)
+        flat = None if found is None else found.region.cells
+        if flat is None:
+            raise BadMessage(f"held: hold {fields['hold']} does not list cells. Its axes in the state tell which.")
+        shown = flat.flatten()[:SHOWN_CELLS]
+        made.append(shown.double().cpu().numpy().tobytes())
+        return {"hold": fields["hold"], "truncated": shown.numel() < flat.numel()}
+
     def jump(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         ids = [0, *(entry.id for entry in self.lab.journal.entries)]
         if fields["entry"] not in ids:
@@ -293,15 +308,32 @@ class Session:
         return {"state": describe.state(self.lab)}
 
     def drop(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
-        self.lab.snapshots.drop(fields["label"])
+        if fields["label"] in self.lab.offers:
+            self.lab.offer(fields["label"], None)
+        else:
+            self.lab.snapshots.drop(fields["label"])
         return {"state": describe.state(self.lab)}
 
     def diff(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
-        return {"label": fields["label"], **describe.diff(self.lab.snapshots.compare(fields["label"]))}
+        return {
+            "label": fields["label"],
+            **describe.diff(compare(self.lab.tree, self.lab.source(fields["label"]), fields["label"])),
+        }
 
     def restore(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         names = [fields["name"]] if "name" in fields else None
         return self._after(self.lab.restore(fields["label"], names, check=False))
+
+    def transfer(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        label = fields["label"]
+        values = self.lab.source(label)
+        weight = arguments_of({"weight": fields.get("weight", 1)}, label)["weight"]
+        if fields.get("plan"):
+            report, done = plan(self.lab.tree, values, weight=weight)[1], self._after(None)
+        else:
+            report, entry = self.lab.carry_over(label, weight=weight, check=False)
+            done = self._after(entry)
+        return {"label": label, "rows": describe.transfer(report), **done}
 
     def export(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         if fields["what"] == "python":
@@ -347,7 +379,10 @@ class Session:
         with self.lab.lock:
             region = target_region(self.lab, info, fields, buffers)
         args = arguments_of(fields["args"], info.title)
-        if fields["edit"] == "copy_":
+        if "source" in args:
+            values = values_from(self.lab.source(args["source"]), args, region, info)
+            args = {"values": values} if fields["edit"] == "copy_" else {"end": values, "weight": args["weight"]}
+        elif fields["edit"] == "copy_":
             args["values"] = typed_values(args["values"], region, info)
         return Edit(info.name, region, fields["edit"], args)
 
@@ -405,6 +440,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "preview": _Operation(Session.preview, {"name": NAME, "edit": EDIT, "args": ARGS}, _TARGET, reads=True),
     "hold": _Operation(Session.hold, {"name": NAME, "kind": HOLD}, {**_TARGET, "min": BOUND, "max": BOUND}),
     "release": _Operation(Session.release, {"hold": NUMBER}),
+    "held": _Operation(Session.held, {"hold": NUMBER}, reads=True),
     "undo": _Operation(Session.undo, {}, {"force": FLAG}),
     "redo": _Operation(Session.redo, {}, {"force": FLAG}),
     "jump": _Operation(Session.jump, {"entry": NUMBER}, {"force": FLAG}),
@@ -412,6 +448,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "drop": _Operation(Session.drop, {"label": LABEL}),
     "diff": _Operation(Session.diff, {"label": LABEL}, reads=True),
     "restore": _Operation(Session.restore, {"label": LABEL}, {"name": NAME}),
+    "transfer": _Operation(Session.transfer, {"label": LABEL}, {"weight": WEIGHT, "plan": FLAG}),
     "export": _Operation(Session.export, {"what": EXPORT}, reads=True),
     "save": _Operation(Session.save, {"file": FILE}, reads=True),
     "check": _Operation(Session.check, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from weightlab.edit.operations import Edit, prepare
 from weightlab.edit.readback import refuse_not_finite
 from weightlab.edit.step import target_of
-from weightlab.errors import BadMessage, EditRefused
+from weightlab.errors import BadMessage, EditRefused, UnknownName
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -57,6 +58,33 @@ def typed_values(values: list[int | float], region: Region, info: TensorInfo) ->
             f"{info.title}: the region has {region.numel} cells, got {made.numel()} numbers. Give {region.numel}, or one for all."
         )
     return made
+
+
+def values_from(values: Mapping[str, Tensor], args: Mapping[str, Any], region: Region, info: TensorInfo) -> Tensor:
+    """The cells of another model's tensor that a message means: those of `part`, else the ones at the same place.
+
+    Raises:
+        UnknownName: the other has no such tensor.
+        EditRefused: a part that does not fit it, or none is given and the shapes do not tell which.
+    """
+    wanted = [args["tensor"]] if args.get("tensor") else [info.name, *info.aliases]
+    name = next((each for each in wanted if each in values), None)
+    if name is None:
+        close = get_close_matches(wanted[0], list(values), n=1, cutoff=0.0)
+        raise UnknownName(f"{args['source']}: it has no tensor '{wanted[0]}'. Closest: {', '.join(map(repr, close))}.")
+    theirs = values[name].detach()
+    title = f"{args['source']}: {name} {list(theirs.shape)}"
+    reason = storage.why_not_readable(theirs)
+    if reason:
+        raise EditRefused(f"{title}: {reason}")
+    part = args.get("part", "").strip()
+    if part:
+        return storage.read(theirs, Region.parse(part, theirs.shape, title))
+    if tuple(theirs.shape) == info.shape:
+        return storage.read(theirs, region)
+    if not region.is_box:
+        raise EditRefused(f"{title}: another shape than {info.title}. Say which part of it is meant.")
+    return storage.read(theirs, Region.parse(str(region), theirs.shape, title))
 
 
 def _picked(cells: Tensor, kind: str, value: Any, title: str) -> Tensor:

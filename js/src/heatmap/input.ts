@@ -6,7 +6,7 @@ import type { BrushMode } from "../state/store";
 import { commandOf, moveCursor } from "./keyboard";
 import type { Cell } from "./layout";
 import type { Picture } from "./picture";
-import { regionOfRect } from "./regions";
+import { regionsOfRect } from "./regions";
 import { cancel, IDLE, move, paintedIndices, press, release, span } from "./tools";
 import { pan, reveal, visible } from "./viewport";
 
@@ -112,8 +112,9 @@ export function listen(picture: Picture, signal: AbortSignal): void {
       void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
       return;
     }
-    if (commit.kind === "select") picture.cursor = commit.cursor;
-    actions.selectAxes(commit.region);
+    if (commit.kind === "label") return actions.selectAxes(commit.region);
+    picture.cursor = commit.cursor;
+    actions.selectParts(commit.regions);
   });
 
   on("pointercancel", drop);
@@ -149,8 +150,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
 
   const selectSpan = (from: Cell, to: Cell) => {
     const { session } = picture;
-    const region = session && regionOfRect(session.sheet, span(from, to));
-    if (region) actions.selectAxes(region);
+    if (session) actions.selectParts(regionsOfRect(session.sheet, span(from, to)));
   };
 
   on("keydown", (event) => {

@@ -1,11 +1,12 @@
 /** From selection, preview, holds and gesture to what overlay.ts draws over the cells. */
+import type { Hold } from "../kernel/protocol";
 import { cellCount } from "../state/region-text";
 import type { Store } from "../state/store";
 import { colours, css, entryOf, limitOf, rgb } from "./colormap";
 import type { Label } from "./labels";
 import { type AxisRange, type Cell, cellsOfFlat, type Rect, type Sheet } from "./layout";
 import type { OverlayScene } from "./overlay";
-import { rectsOfRegion, regionOfRect } from "./regions";
+import { rectsOfRegion, regionsOfRect } from "./regions";
 import type { Session } from "./session";
 import type { Stage } from "./stage";
 import type { CachedTile } from "./tile-cache";
@@ -38,8 +39,7 @@ export class Listed {
     const from = preview?.picked.byteLength ? preview.picked : store.selection.peek()?.cells;
     if (!from) return null;
     if (this.known?.from !== from || this.known.sheet !== sheet) {
-      const bytes = from.buffer.slice(from.byteOffset, from.byteOffset + from.byteLength) as ArrayBuffer;
-      this.known = { from, sheet, cells: cellsOfFlat(sheet, new Float64Array(bytes)) };
+      this.known = { from, sheet, cells: cellsOfFlat(sheet, numbersOf(from)) };
     }
     return { cells: this.known.cells, colour: PICKED };
   }
@@ -66,7 +66,8 @@ export function overlayScene(over: Over): OverlayScene {
   const dpr = devicePixelRatio;
   const seen = visible(view);
   const gap = { rows: 1 / (view.rows.scale * dpr), columns: 1 / (view.columns.scale * dpr) };
-  const rects = (ranges: AxisRange[] | null): Rect[] => (ranges ? rectsOfRegion(sheet, ranges, seen, gap) : []);
+  const rects = (regions: AxisRange[][]): Rect[] =>
+    regions.flatMap((ranges) => rectsOfRegion(sheet, ranges, seen, gap));
   const selection = store.selection.peek();
   const dragged = draggedRegion(gesture, sheet);
   const preview = store.preview.peek();
@@ -81,9 +82,12 @@ export function overlayScene(over: Over): OverlayScene {
     labels: over.labels,
     colours: colours(store.dark.peek()),
     theme: stage.theme(),
-    selected: dragged || gesture.kind === "brush" || selection?.cells ? [] : rects(selection?.region.axes ?? null),
-    preview: rects(dragged ?? (preview && preview.picked.byteLength === 0 ? preview.region.axes : null)),
-    held: held.map((hold) => ({ rects: rects(hold.axes), whole: cellCount(hold.axes) === hold.cells })),
+    selected:
+      !selection || dragged || gesture.kind === "brush" || selection.cells
+        ? []
+        : rects(selection.parts ?? [selection.region.axes]),
+    preview: rects(dragged ?? (preview && preview.picked.byteLength === 0 ? [preview.region.axes] : [])),
+    held: held.map((hold) => heldBy(hold, store.held.peek().get(hold.id), sheet, seen, rects)),
     cursor: over.cursor,
     brush:
       store.tool.peek() === "brush" && hover?.target.kind === "cell"
@@ -94,10 +98,35 @@ export function overlayScene(over: Over): OverlayScene {
   };
 }
 
-function draggedRegion(gesture: Gesture, sheet: Sheet): AxisRange[] | null {
-  if (gesture.kind === "label") return gesture.region;
-  return gesture.kind === "select" && gesture.dragged ? regionOfRect(sheet, span(gesture.from, gesture.to)) : null;
+function draggedRegion(gesture: Gesture, sheet: Sheet): AxisRange[][] | null {
+  if (gesture.kind === "label") return [gesture.region];
+  return gesture.kind === "select" && gesture.dragged ? regionsOfRect(sheet, span(gesture.from, gesture.to)) : null;
 }
+
+/** A hold's rectangles: of listed cells those cells, once the kernel has told them; until then their bounds. */
+function heldBy(
+  hold: Hold,
+  listed: DataView | undefined,
+  sheet: Sheet,
+  seen: Rect,
+  rects: (regions: AxisRange[][]) => Rect[],
+): { rects: Rect[]; whole: boolean } {
+  if (!listed?.byteLength) return { rects: rects([hold.axes]), whole: cellCount(hold.axes) === hold.cells };
+  const out: Rect[] = [];
+  for (const at of cellsOfFlat(sheet, numbersOf(listed)).sort((a, b) => a - b)) {
+    const row = Math.floor(at / sheet.columns);
+    const column = at % sheet.columns;
+    if (row < seen.row0 || row >= seen.row1 || column < seen.column0 || column >= seen.column1) continue;
+    const last = out.at(-1);
+    if (last?.row0 === row && last.column1 === column) last.column1 += 1;
+    else out.push({ row0: row, row1: row + 1, column0: column, column1: column + 1 });
+  }
+  return { rects: out, whole: true };
+}
+
+/** Copied: a view of a message may begin at any byte. */
+const numbersOf = (bytes: ArrayBufferView): Float64Array =>
+  new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer);
 
 /** Tiles with cells that are not finite, where each cell is drawn by itself. */
 function notFinite(session: Session, wanted: Wanted): CachedTile[] {

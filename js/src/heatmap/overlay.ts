@@ -35,7 +35,7 @@ export interface OverlayScene {
   selected: Rect[];
   /** What a drag under way would select. */
   preview: Rect[];
-  /** Held cells; where not every cell inside is held (`whole`), only the bounds are known. */
+  /** Held cells, hatched; where not every cell inside is held (`whole`), only the bounds are known yet. */
   held: { rects: Rect[]; whole: boolean }[];
   cursor: Cell | null;
   /** Cell under the brush. */
@@ -73,7 +73,7 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: OverlayScene): voi
   context.rect(-5, -5, view.area.width + 10, view.area.height + 10);
   context.clip();
   drawMarks(context, scene);
-  for (const { rects, whole } of scene.held) for (const rect of rects) hatch(context, scene, rect, whole);
+  for (const { rects, whole } of scene.held) hatch(context, scene, rects, whole);
   drawPainted(context, scene);
   for (const rect of scene.selected) frame(context, scene, rect, false);
   for (const rect of scene.preview) frame(context, scene, rect, true);
@@ -142,17 +142,19 @@ function frame(context: CanvasRenderingContext2D, scene: OverlayScene, rect: Rec
 }
 
 /** Held cells: thin slanted lines, close together where all of them are held. */
-function hatch(context: CanvasRenderingContext2D, scene: OverlayScene, rect: Rect, whole: boolean): void {
-  const { x, y, width, height } = box(scene, rect);
+function hatch(context: CanvasRenderingContext2D, scene: OverlayScene, rects: Rect[], whole: boolean): void {
   const { view, theme } = scene;
-  const left = Math.max(x, -5);
-  const right = Math.min(x + width, view.area.width + 5);
-  const top = Math.max(y, -5);
-  const bottom = Math.min(y + height, view.area.height + 5);
-  if (right <= left || bottom <= top) return;
+  let [left, right, top, bottom] = [view.area.width + 5, -5, view.area.height + 5, -5];
   context.save();
   context.beginPath();
-  context.rect(left, top, right - left, bottom - top);
+  for (const rect of rects) {
+    const { x, y, width, height } = box(scene, rect);
+    context.rect(x, y, Math.max(width, 1), Math.max(height, 1));
+    left = Math.min(left, Math.max(x, -5));
+    right = Math.max(right, Math.min(x + width, view.area.width + 5));
+    top = Math.min(top, Math.max(y, -5));
+    bottom = Math.max(bottom, Math.min(y + height, view.area.height + 5));
+  }
   context.clip();
   context.beginPath();
   const step = whole ? 6 : 14;

@@ -78,7 +78,7 @@ export class Picture {
         // Read so that a change of any of them draws again.
         void [store.revision.value, store.reduction.value, store.range.value, store.dark.value, store.selection.value];
         void [store.tool.value, store.brush_size.value, store.brush_value.value, store.brush_mode.value];
-        void [store.hello.value, store.lab.value, store.preview.value];
+        void [store.hello.value, store.lab.value, store.preview.value, store.held.value];
         this.redraw();
       }),
     );

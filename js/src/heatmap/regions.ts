@@ -1,7 +1,7 @@
 /**
  * Regions of a tensor (a range per axis) and rectangles of its sheet, there and back.
  *
- * From a rectangle to a region: the result is always one basic region. Where a rectangle crosses a block boundary of an
+ * From a rectangle to a region: the result of `regionOfRect` is always one basic region. Where a rectangle crosses a block boundary of an
  * outer axis, the axes inside it snap to their whole length. Over several facets the other direction stays as drawn;
  * facets that cover more than one row of blocks are taken as whole rows of blocks, except for a single column of blocks
  * of one facet axis, which is a range with step `wrap`.
@@ -78,6 +78,33 @@ export function regionOfRect(sheet: Sheet, rect: Rect): AxisRange[] | null {
     });
   }
   return ranges;
+}
+
+/** More indices than that make no text that anybody reads: then the lines of blocks are taken whole. */
+const MOST_INDICES = 200;
+
+/**
+ * The regions under a rectangle: one, but for a contact sheet where a rectangle covers parts of several lines of blocks. Then
+ * one for each line: the facets under the rectangle, as a whole.
+ */
+export function regionsOfRect(sheet: Sheet, rect: Rect): AxisRange[][] {
+  const region = regionOfRect(sheet, rect);
+  if (!region) return [];
+  const { layout, block_rows, block_columns, wrap, facets } = sheet;
+  const [axis] = layout.facets;
+  const line0 = Math.floor(Math.max(0, rect.row0) / block_rows);
+  const line1 = Math.floor((Math.min(sheet.rows, rect.row1) - 1) / block_rows);
+  const across0 = Math.floor(Math.max(0, rect.column0) / block_columns);
+  const across1 = Math.min(wrap, Math.floor((Math.min(sheet.columns, rect.column1) - 1) / block_columns) + 1);
+  const some = across1 - across0 < wrap && (line1 - line0 + 1) * (across1 - across0) <= MOST_INDICES;
+  if (line0 === line1 || layout.facets.length !== 1 || axis === undefined || !some) return [region];
+  const out: AxisRange[][] = [];
+  for (let line = line0; line <= line1; line++) {
+    const first = line * wrap + across0;
+    const stop = Math.min(line * wrap + across1, facets);
+    if (first < stop) out.push(layout.shape.map((size, at) => (at === axis ? [first, stop, 1] : whole(size))));
+  }
+  return out;
 }
 
 /** The smallest number >= `low` whose digits all lie in their ranges, or -1. */

@@ -6,7 +6,7 @@ import { assertNever } from "../state/assert-never";
 import type { Tool } from "../state/store";
 import type { AxisRange, Cell, Rect, Sheet } from "./layout";
 import { flatOf, indexOf, isBlank } from "./layout";
-import { regionOfRect } from "./regions";
+import { regionsOfRect } from "./regions";
 
 /** What is under the pointer: a cell, or a label or frame that stands for a region. */
 export type Target = { kind: "cell"; cell: Cell } | { kind: "region"; region: AxisRange[] } | { kind: "nothing" };
@@ -28,7 +28,7 @@ export type Gesture =
   | { kind: "brush"; last: Cell; cells: Set<number>; full: boolean };
 
 export type Commit =
-  | { kind: "select"; region: AxisRange[]; cursor: Cell }
+  | { kind: "select"; regions: AxisRange[][]; cursor: Cell }
   | { kind: "label"; region: AxisRange[] }
   | { kind: "brush"; cells: Set<number> };
 
@@ -88,8 +88,8 @@ export function release(gesture: Gesture, sheet: Sheet): Commit | null {
     case "label":
       return { kind: "label", region: gesture.region };
     case "select": {
-      const region = regionOfRect(sheet, span(gesture.from, gesture.to));
-      return region && { kind: "select", region, cursor: gesture.to };
+      const regions = regionsOfRect(sheet, span(gesture.from, gesture.to));
+      return regions.length === 0 ? null : { kind: "select", regions, cursor: gesture.to };
     }
     case "brush":
       return gesture.cells.size > 0 ? { kind: "brush", cells: gesture.cells } : null;

@@ -95,10 +95,10 @@ export interface Gradients {
 export interface Hold {
   id: number;
   name: string;
-  kind: "keep" | "clamp" | "sign";
+  kind: "keep" | "clamp" | "sign" | "tie" | "rule";
   text: string;
   cells: number;
-  /** Of listed cells their bounds: then `cells` is less than what the ranges hold. */
+  /** Of listed cells their bounds: then `cells` is less than what the ranges hold, and `held` tells which. */
   axes: [number, number, number][];
 }
 
@@ -106,6 +106,10 @@ export interface LabState {
   auto_check: boolean;
   holds: Hold[];
   snapshots: string[];
+  /** Labels of other models that Python offered to copy from. */
+  offers: string[];
+  /** Whether the optimizer keeps moments beside the weights by now. */
+  moments: boolean;
   history: History;
   gradients: Gradients | null;
   undo_bytes: number;
@@ -198,6 +202,13 @@ interface Value {
 type Nothing = Record<string, never>;
 type Seed = NumberText | null;
 
+/** Values of a snapshot or an offered model: of the tensor of the same name and the same cells, unless said otherwise. */
+interface Source {
+  source: string;
+  tensor?: string;
+  part?: string;
+}
+
 /** Arguments of each operation, named as in Python. */
 export interface EditArguments {
   zero_: Nothing;
@@ -206,7 +217,8 @@ export interface EditArguments {
   sub_: Value;
   mul_: Value;
   div_: Value;
-  copy_: { values: NumberText[] };
+  copy_: { values: NumberText[] } | Source;
+  lerp_: Source & { weight: NumberText };
   clamp_: { min: NumberText | null; max: NumberText | null };
   neg_: Nothing;
   abs_: Nothing;
@@ -220,6 +232,8 @@ export interface EditArguments {
   requires_grad_: { flag: boolean };
 }
 export type EditCall = { [E in keyof EditArguments]: { edit: E; args: EditArguments[E] } }[keyof EditArguments];
+
+export type Moments = "keep" | "zero";
 
 export type HoldCall = { kind: "keep" | "sign" } | { kind: "clamp"; min: NumberText | null; max: NumberText | null };
 
@@ -260,6 +274,13 @@ export interface ViewInfo {
   views: string[];
   about: string;
   signed: boolean;
+}
+
+export interface TransferRow {
+  name: string;
+  source: string;
+  status: "copied" | "equal" | "left";
+  note: string;
 }
 
 interface Done {
@@ -350,15 +371,24 @@ export interface Operations {
   extent: { request: Record<string, never>; reply: { low: number; high: number } };
   /** 256 x 3 bytes of red, green, blue for each in the buffer. */
   colours: { request: Record<string, never>; reply: { maps: { name: string; kind: "diverging" | "sequential" }[] } };
-  edit: { request: Target & EditCall; reply: Done };
+  /** `behind`: the norm layer that still speaks for a zeroed filter, if there is one; `linked` zeroes it too. */
+  edit: {
+    request: Target & EditCall & { linked?: boolean; moments?: Moments };
+    reply: Done & { behind: string | null };
+  };
   preview: { request: Target & EditCall; reply: { name: string; preview: Preview } };
   hold: { request: Target & HoldCall; reply: Done };
   release: { request: { hold: number }; reply: Done };
+  held: { request: { hold: number }; reply: { hold: number; truncated: boolean } };
   jump: { request: { entry: number; force?: boolean }; reply: { state: LabState } };
   snapshot: { request: { label: string }; reply: { state: LabState } };
   drop: { request: { label: string }; reply: { state: LabState } };
   diff: { request: { label: string }; reply: { label: string; rows: DiffRow[]; equal: number } };
   restore: { request: { label: string; name?: string }; reply: Done };
+  transfer: {
+    request: { label: string; weight?: NumberText; plan?: boolean };
+    reply: Done & { label: string; rows: TransferRow[] };
+  };
   export: { request: { what: "python" | "recipe" }; reply: { text: string } };
   save: { request: { file: string }; reply: { file: string; bytes: number } };
   undo: { request: { force?: boolean }; reply: Done };

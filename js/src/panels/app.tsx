@@ -68,6 +68,7 @@ export function App(page: Page) {
       {more ? <more.Verdict {...page} /> : <aside class="wl-side wl-right wl-folded" aria-busy="true" />}
       <Footer {...page} />
       {more && view.help.value && <more.Help view={view} />}
+      {more && store.transfer.value && <more.TransferTable page={page} of={store.transfer.value} />}
       {more && store.comparison.value && <more.ComparisonTable page={page} of={store.comparison.value} />}
     </section>
   );

@@ -6,9 +6,10 @@ import type { Page } from "../state/view";
 import { plural } from "./format";
 
 export function CodeLine({ page, refused }: { page: Page; refused: string }) {
-  const { store } = page;
+  const { store, actions } = page;
   const history = store.lab.value?.history;
   const entry = history?.entries[history.position - 1];
+  const behind = entry && store.behind.value?.entry === entry.id ? store.behind.value : null;
   const code = useRef<HTMLElement>(null);
   const copied = useSignal(false);
   // One line has room. Of several the last says more than "with torch.no_grad():".
@@ -37,6 +38,16 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
       <button type="button" disabled={!entry} onClick={() => void copy()} title="Copy this line">
         <span aria-live="polite">{copied.value ? "Copied" : "Copy"}</span>
       </button>
+      {behind && (
+        <button
+          type="button"
+          class="wl-offer"
+          title={`${behind.norm} still puts out its shift for the zeroed channels: its scale, shift and running mean, too`}
+          onClick={() => void actions.zeroBehind()}
+        >
+          Also zero {behind.norm}
+        </button>
+      )}
       <p class={`wl-outcome${refused ? " wl-refused" : ""}`} aria-live="polite" title={outcome(entry)}>
         {refused || store.notice.value || outcome(entry)}
       </p>

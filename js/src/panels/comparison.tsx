@@ -12,6 +12,7 @@ export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
     store.comparison.value = null;
   };
   const onKey = useDialog(box, close);
+  const kept = store.lab.value?.snapshots.includes(of.label) ?? false;
   const show = (name: string): void => {
     close();
     void actions.openTensor(name, `diff:${of.label}`);
@@ -26,7 +27,7 @@ export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
       onKeyDown={onKey}
     >
       <header>
-        <b>Since {of.label}</b>
+        <b>{kept ? `Since ${of.label}` : `Beside ${of.label}`}</b>
         <span class="wl-grow" />
         <span class="wl-dim">{plural(of.equal, "tensor")} alike</span>
         <button type="button" class="wl-ghost" aria-label="Close the comparison" onClick={close}>
@@ -44,6 +45,7 @@ export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
                   {head}
                 </th>
               ))}
+              {kept && <th aria-label="Restore" />}
             </tr>
           </thead>
           <tbody>
@@ -58,6 +60,25 @@ export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
                 {[row.max, row.mean, row.relative_l2, row.cosine].map((value, at) => (
                   <td key={at}>{number(value, 3)}</td>
                 ))}
+                {kept && (
+                  <td>
+                    {row.cells !== null && row.cells > 0 && (
+                      <button
+                        type="button"
+                        class="wl-ghost"
+                        aria-label={`Restore ${row.name}`}
+                        title="This tensor as it was then; can be undone"
+                        onClick={async (event) => {
+                          event.stopPropagation();
+                          await actions.restore(of.label, row.name);
+                          await actions.compare(of.label);
+                        }}
+                      >
+                        Restore
+                      </button>
+                    )}
+                  </td>
+                )}
               </tr>
             ))}
           </tbody>

@@ -5,7 +5,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { FormName, Page } from "../state/view";
-import { type Field, formOf, previewOf, previewText } from "./forms";
+import { type Context, type Field, formOf, previewOf, previewText } from "./forms";
 import { TargetChoice } from "./target";
 import { useDialog } from "./use-dialog";
 
@@ -15,14 +15,13 @@ const PAUSE = 150;
 interface Props {
   page: Page;
   name: FormName;
-  shape: readonly number[];
-  /** Row of the present selection, as the first guess. */
-  row: string;
+  context: Context;
 }
 
-export function Dialog({ page, name, shape, row }: Props) {
+export function Dialog({ page, name, context }: Props) {
   const { store, actions, view } = page;
-  const form = formOf(name, shape, row);
+  const form = formOf(name, context);
+  const region_text = store.selection.value?.region.text ?? "[...]";
   const values = useSignal<Record<string, string>>(
     Object.fromEntries(form.fields.map((field) => [field.key, field.start ?? ""])),
   );
@@ -108,6 +107,7 @@ export function Dialog({ page, name, shape, row }: Props) {
             <TargetChoice store={store} />
           </p>
         )}
+        {form.code && <pre class="wl-num wl-recipe">{form.code(context.tensor, region_text)}</pre>}
         {form.fields.length > 0 && (
           <div class="wl-fields">
             {form.fields.map((field) => (
@@ -129,11 +129,13 @@ export function Dialog({ page, name, shape, row }: Props) {
         )}
         <footer>
           <button type="button" onClick={close}>
-            Cancel
+            {form.code ? "Close" : "Cancel"}
           </button>
-          <button type="submit" class="wl-main" disabled={!call || busy.value}>
-            Apply
-          </button>
+          {!form.code && (
+            <button type="submit" class="wl-main" disabled={!call || busy.value}>
+              Apply
+            </button>
+          )}
         </footer>
       </form>
     </div>

@@ -13,6 +13,8 @@ const FORMS: readonly [FormName, string, string][] = [
   ["init", "Reinitialize…", "Draw the selected cells anew"],
 ];
 const MORE: readonly [FormName, string][] = [
+  ["copy-from", "Copy from…"],
+  ["average", "Average with…"],
   ["add", "Add…"],
   ["subtract", "Subtract…"],
   ["divide", "Divide…"],
@@ -30,6 +32,7 @@ const HOLDS: readonly [FormName, string][] = [
   ["hold", "Keep values…"],
   ["hold-clamp", "Inside bounds…"],
   ["hold-sign", "Keep sign…"],
+  ["hold-rule", "By a rule…"],
 ];
 
 export function EditBar(page: Page) {
@@ -46,6 +49,9 @@ export function EditBar(page: Page) {
   const canRedo = history ? history.position < history.entries.length : false;
   const shape = tensors?.shape[at] ?? [];
   const start = store.selection.value?.region.axes[0]?.[0] ?? 0;
+  const lab = store.lab.value;
+  const sources = [...(lab?.offers ?? []), ...(lab?.snapshots ?? [])];
+  const context = { shape, row: String(start), sources, tensor: name ?? "" };
   const form = view.dialog.value;
   const open = (dialog: FormName): void => {
     actions.dismiss();
@@ -56,7 +62,7 @@ export function EditBar(page: Page) {
 
   return (
     <div class="wl-edit" ref={bar}>
-      {form && !off && <Dialog key={form} page={page} name={form} shape={shape} row={String(start)} />}
+      {form && !off && <Dialog key={form} page={page} name={form} context={context} />}
       <div class="wl-bar" role="toolbar" aria-label="Edit">
         <button
           type="button"
@@ -101,6 +107,20 @@ export function EditBar(page: Page) {
             ...items(MORE),
           ]}
         />
+        {lab?.moments && (
+          <select
+            aria-label="Moments"
+            title="What an edit does to the optimizer's moments of its cells: by itself zero where it made a cell 0"
+            value={store.moments.value}
+            onChange={(event) => {
+              store.moments.value = event.currentTarget.value as "" | "keep" | "zero";
+            }}
+          >
+            <option value="">moments: auto</option>
+            <option value="keep">moments: keep</option>
+            <option value="zero">moments: zero</option>
+          </select>
+        )}
         <span class="wl-grow" />
         <span class="wl-back">
           <button type="button" disabled={!canUndo} title="Undo (Ctrl+Z)" onClick={() => void actions.undo()}>

@@ -67,7 +67,7 @@ function ProgressBar({ progress, onCancel }: { progress: ProgressPush; onCancel:
   return (
     <span class="wl-progress">
       <span
-        class="wl-bar"
+        class="wl-track"
         role="progressbar"
         aria-label={words}
         aria-valuemin={0}

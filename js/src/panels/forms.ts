@@ -24,6 +24,8 @@ export interface Form {
   call(values: Values): EditCall | HoldCall | null;
   /** Instead of a preview. */
   note?: string;
+  /** What only Python can say: the code, for the cells that are selected. The form then has nothing to apply. */
+  code?(name: string, region: string): string;
 }
 
 const METHODS = [
@@ -71,7 +73,9 @@ const none = (title: string, edit: "neg_" | "abs_" | "round_" | "sign_"): Form =
 const bounds = ({ min, max }: Values): { min: string | null; max: string | null } | null =>
   min || max ? { min: min || null, max: max || null } : null;
 
-const FORMS: Record<Exclude<FormName, "row">, Form> = {
+type Given = "row" | "copy-from" | "average";
+
+const FORMS: Record<Exclude<FormName, Given>, Form> = {
   fill: one("Fill", "fill_", "Value", "0.5, 1e-3, nan"),
   clamp: {
     title: "Clamp",
@@ -148,6 +152,15 @@ const FORMS: Record<Exclude<FormName, "row">, Form> = {
     call: () => ({ kind: "sign" }),
     note: "No optimizer step changes the sign of these cells.",
   },
+  "hold-rule": {
+    title: "Hold to a rule",
+    hint: "hold(rule=function)",
+    fields: [],
+    call: () => null,
+    note: "A rule is a function of the cells, and runs after each step. Write it in a notebook cell; its hold is then listed here.",
+    code: (name, region) =>
+      `def rule(cells):\n    return cells / cells.norm()\n\nlab["${name}"]${region === "[...]" ? "" : region}.hold(rule=rule)`,
+  },
   hold: {
     title: "Hold",
     hint: "hold()",
@@ -157,7 +170,40 @@ const FORMS: Record<Exclude<FormName, "row">, Form> = {
   },
 };
 
-export function formOf(name: FormName, shape: readonly number[], row: string): Form {
+/** Values of a snapshot or of another model, at the same cells unless the form says which. */
+function fromSource(name: "copy-from" | "average", { sources, tensor }: Context): Form {
+  const average = name === "average";
+  const fields = [
+    { key: "source", label: "From", placeholder: "", start: sources[0] ?? "", choices: sources },
+    field("tensor", "Tensor", tensor),
+    field("part", "Part", "the same cells"),
+  ];
+  return {
+    title: average ? "Average with" : "Copy from",
+    hint: average ? "lerp_(other, weight)" : "copy_(other)",
+    fields: average ? [...fields, field("weight", "Weight", "0.5", "0.5")] : fields,
+    call({ source, tensor: of, part, weight }) {
+      if (!source || (average && !weight)) return null;
+      const from = { source, ...(of ? { tensor: of } : {}), ...(part ? { part } : {}) };
+      return average && weight ? { edit: "lerp_", args: { ...from, weight } } : { edit: "copy_", args: from };
+    },
+    ...(sources.length > 0 ? {} : { note: 'Take a snapshot, or name another model: lab.offer("pretrained", model).' }),
+  };
+}
+
+export interface Context {
+  shape: readonly number[];
+  /** Row of the present selection, as the first guess. */
+  row: string;
+  /** Labels of snapshots and offered models. */
+  sources: readonly string[];
+  /** Name of the open tensor. */
+  tensor: string;
+}
+
+export function formOf(name: FormName, context: Context): Form {
+  const { shape, row } = context;
+  if (name === "copy-from" || name === "average") return fromSource(name, context);
   if (name !== "row") return FORMS[name];
   const flat = shape.length < 2;
   const values = field("values", "Values", flat ? "1, 2, 3 or one for all" : "1, 2, 3 or one");

@@ -30,7 +30,7 @@ function Look({ store, actions }: Page) {
   // The kernel's list: only what this tensor has.
   const views = [
     ...(open?.views ?? ["value"]).filter((view) => !view.startsWith("diff:")),
-    ...(store.lab.value?.snapshots ?? []).map((label) => `diff:${label}`),
+    ...[...(store.lab.value?.snapshots ?? []), ...(store.lab.value?.offers ?? [])].map((label) => `diff:${label}`),
   ];
   const back = canPeek(store);
   return (

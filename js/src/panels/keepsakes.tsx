@@ -1,5 +1,6 @@
 /** What is kept beside the history: holds in force, and snapshots to compare with and go back to. */
 import { useSignal } from "@preact/signals";
+import type { Actions } from "../state/actions";
 import type { Page } from "../state/view";
 import { count } from "./format";
 
@@ -42,6 +43,7 @@ export function Holds({ store, actions }: Page) {
 export function Snapshots({ store, actions }: Page) {
   const label = useSignal("");
   const labels = store.lab.value?.snapshots ?? [];
+  const offers = store.lab.value?.offers ?? [];
   const ready = label.value.trim() !== "" && store.lab.value !== null;
   return (
     <section class="wl-section wl-kept">
@@ -76,7 +78,12 @@ export function Snapshots({ store, actions }: Page) {
               <span class="wl-text" title={each}>
                 {each}
               </span>
-              <button type="button" class="wl-ghost" onClick={() => void actions.compare(each)}>
+              <button
+                type="button"
+                class="wl-ghost"
+                title="Tensor by tensor"
+                onClick={() => void actions.compare(each)}
+              >
                 Compare
               </button>
               <button
@@ -87,18 +94,48 @@ export function Snapshots({ store, actions }: Page) {
               >
                 Restore
               </button>
+              <Drop label={each} actions={actions} />
+            </li>
+          ))}
+        </ul>
+      )}
+      {offers.length > 0 && (
+        // biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one.
+        <ul role="list" aria-label="Other models" data-wl="offers">
+          {offers.map((each) => (
+            <li key={each} class="wl-kept-row">
+              <span class="wl-text" title={`${each}: another model, offered by lab.offer`}>
+                {each} <span class="wl-dim">model</span>
+              </span>
               <button
                 type="button"
                 class="wl-ghost"
-                aria-label={`Drop ${each}`}
-                onClick={() => void actions.drop(each)}
+                title="Tensor by tensor"
+                onClick={() => void actions.compare(each)}
               >
-                ✕
+                Compare
               </button>
+              <button
+                type="button"
+                class="wl-ghost"
+                title="Copy or average all that fits by name and shape"
+                onClick={() => void actions.transfer(each, "", true)}
+              >
+                Transfer…
+              </button>
+              <Drop label={each} actions={actions} />
             </li>
           ))}
         </ul>
       )}
     </section>
+  );
+}
+
+function Drop({ label, actions }: { label: string; actions: Actions }) {
+  return (
+    <button type="button" class="wl-ghost" aria-label={`Drop ${label}`} onClick={() => void actions.drop(label)}>
+      ✕
+    </button>
   );
 }

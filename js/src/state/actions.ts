@@ -11,7 +11,7 @@ import type {
   TileHead,
   TileKey,
 } from "../kernel/protocol";
-import { grow, invert, whole } from "./cell-sets";
+import { type Axis, grow, invert, listText, otherParts, partsOfText, unite, whole } from "./cell-sets";
 import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Listener } from "./feed";
 import { cellCount, regionText } from "./region-text";
@@ -27,12 +27,16 @@ export interface Actions {
   selectText(text: string): Promise<RegionInfo | null>;
   /** A selection by mouse or keyboard, already known to fit: one [start, stop, step] per axis. */
   selectAxes(axes: [number, number, number][]): void;
+  /** Several boxes that differ along one axis, as a list of its indices. */
+  selectParts(parts: [number, number, number][][]): void;
   /** From the present selection: every cell, every other cell, one further on each side. */
   reselect(how: "all" | "invert" | "grow"): void;
   /** Apply an operation or a hold to the selection (the whole tensor when there is none), or to `region`. True when it was applied. */
   edit(call: EditCall | HoldCall, region?: string): Promise<boolean>;
   /** Apply to painted cells: flat row-major indices. */
   editCells(call: EditCall | HoldCall, cells: Float64Array): Promise<boolean>;
+  /** The norm layer behind the filter that was zeroed last, too. */
+  zeroBehind(): Promise<void>;
   /** The last edit or hold again, on the present selection. */
   repeat(): Promise<boolean>;
   /** What an edit would do, into the store. Resolves to what the kernel has against it, or "". */
@@ -44,7 +48,10 @@ export interface Actions {
   jump(entry: number, force?: boolean): Promise<void>;
   snapshot(label: string): Promise<boolean>;
   drop(label: string): Promise<void>;
-  restore(label: string): Promise<void>;
+  /** The values of a snapshot, of all tensors or of one. */
+  restore(label: string, name?: string): Promise<void>;
+  /** All that fits by name and shape, copied or averaged; with `plan` only the table of what would be. */
+  transfer(label: string, weight: string, plan: boolean): Promise<boolean>;
   compare(label: string): Promise<void>;
   export(what: "python" | "recipe"): Promise<string | null>;
   save(file: string): Promise<{ file: string; bytes: number } | null>;
@@ -92,14 +99,18 @@ export function createActions(store: Store, client: Client): Actions {
   }
 
   async function send(call: EditCall | HoldCall, [to, buffers]: [Target, ArrayBufferView[]]): Promise<boolean> {
+    const moments = store.moments.value;
+    const about = moments && store.lab.value?.moments ? { moments } : {};
     const answer = await ask<Answer<"edit"> | Answer<"hold">>(wordsFor(call), () =>
       "edit" in call
-        ? client.request("edit", { ...to, ...call }, { buffers })
+        ? client.request("edit", { ...to, ...call, ...about }, { buffers })
         : client.request("hold", { ...to, ...call }, { buffers }),
     );
     if (!answer) return false;
     const { entry, state } = answer.reply;
+    const norm = "behind" in answer.reply ? answer.reply.behind : null;
     batch(() => {
+      store.behind.value = entry && norm ? { entry: entry.id, norm, target: to } : null;
       const none = store.selection.value?.region.numel === 0;
       const unchanged = none
         ? "No cell changed: the region has none."
@@ -133,8 +144,8 @@ export function createActions(store: Store, client: Client): Actions {
 
   const insist = (force: boolean): { force?: boolean } => (force ? { force } : {});
 
-  function select(region: RegionInfo | null, cells?: Float64Array): void {
-    store.selection.value = region ? { region, ...(cells ? { cells } : {}) } : null;
+  function select(region: RegionInfo | null, cells?: Float64Array, parts?: Axis[][] | null): void {
+    store.selection.value = region ? { region, ...(cells ? { cells } : {}), ...(parts ? { parts } : {}) } : null;
     store.refused.value = "";
     client.setTrait("region", regionTrait());
   }
@@ -155,7 +166,7 @@ export function createActions(store: Store, client: Client): Actions {
     const { region } = answer.reply;
     // Listed cells print as "[12 cells]", which cannot be read back: what was typed can.
     const spelled = /^\[\d+ cells?\]$/.test(region.text) ? { ...region, text } : region;
-    select(spelled);
+    select(spelled, undefined, partsOfText(text, shapeOf(name)));
     return spelled;
   }
 
@@ -226,6 +237,15 @@ export function createActions(store: Store, client: Client): Actions {
       selecting = null;
       select({ text: regionText(axes, shapeOf(name)), numel: cellCount(axes), axes });
     },
+    selectParts(parts) {
+      const name = store.open.value?.name;
+      const [first] = parts;
+      if (name === undefined || !first) return;
+      if (parts.length === 1) return actions.selectAxes(first);
+      selecting = null;
+      const numel = parts.reduce((sum, part) => sum + cellCount(part), 0);
+      select({ text: listText(parts, shapeOf(name)), numel, axes: parts.reduce(unite) }, undefined, parts);
+    },
     reselect(how) {
       const name = store.open.value?.name;
       if (name === undefined) return;
@@ -233,6 +253,8 @@ export function createActions(store: Store, client: Client): Actions {
       const axes = store.selection.value?.region.axes ?? whole(shape);
       if (how !== "invert") return actions.selectAxes(how === "all" ? whole(shape) : grow(axes, shape));
       if (store.selection.value?.cells) return actions.selectAxes(axes);
+      const { parts } = store.selection.value ?? {};
+      if (parts) return actions.selectParts(otherParts(parts, shape));
       const rest = invert(axes, shape);
       if (rest instanceof Float64Array) {
         select({ text: `[${rest.length} cells]`, numel: rest.length, axes }, rest);
@@ -247,6 +269,16 @@ export function createActions(store: Store, client: Client): Actions {
       const name = store.open.value?.name;
       if (name === undefined || cells.length === 0) return false;
       return send(call, [{ name, cells: true }, [cells]]);
+    },
+    async zeroBehind() {
+      const behind = store.behind.value;
+      if (!behind) return;
+      const call: EditCall = { edit: "zero_", args: {} };
+      const fields = { ...behind.target, ...call, linked: true };
+      const answer = await ask("zeroing", () => client.request("edit", fields));
+      if (!answer) return;
+      store.behind.value = null;
+      takeState(answer.reply.state, changedBy(answer.reply.entry), answer.revision);
     },
     async repeat() {
       const call = store.last.value;
@@ -285,8 +317,20 @@ export function createActions(store: Store, client: Client): Actions {
       if (store.comparison.value?.label === label) store.comparison.value = null;
       if (store.open.value?.view === `diff:${label}`) void actions.showView("value");
     },
-    async restore(label) {
-      await step("restore", { label }, "restoring");
+    async restore(label, name) {
+      await step("restore", { label, ...(name === undefined ? {} : { name }) }, "restoring");
+    },
+    async transfer(label, weight, plan) {
+      const fields = { label, ...(weight ? { weight } : {}), ...(plan ? { plan } : {}) };
+      const answer = await ask(plan ? "comparing" : "copying", () => client.request("transfer", fields));
+      if (!answer) return false;
+      const { rows, entry, state } = answer.reply;
+      batch(() => {
+        store.transfer.value = { label, rows, done: !plan };
+        store.notice.value = plan || entry ? "" : "No cell changed: all that fits is equal already.";
+        takeState(state, changedBy(entry), answer.revision);
+      });
+      return true;
     },
     async compare(label) {
       const answer = await ask("comparing", () => client.request("diff", { label }));

@@ -2,10 +2,11 @@
  * What the kernel says, into the store: state, revision, what changed, and what went wrong. The actions ask; this keeps the page
  * true whoever changed the model.
  */
-import { batch } from "@preact/signals";
+import { batch, effect } from "@preact/signals";
 import { type Answer, type Client, Gone, Refused } from "../kernel/client";
 import type { Bounds, Entry, LabState } from "../kernel/protocol";
 import { assertNever } from "./assert-never";
+import { cellCount } from "./region-text";
 import type { Alert, Store } from "./store";
 import { createSummaries, type Summaries } from "./summaries";
 
@@ -163,6 +164,7 @@ export function createFeed(store: Store, client: Client): Feed {
     if (again) checkSoon(answer.reply.state);
   }
 
+  watchHeld(store, client);
   client.listen({
     state(state) {
       store.kernel.value = state;
@@ -198,6 +200,25 @@ export function createFeed(store: Store, client: Client): Feed {
 
 /** What an entry changed, as `tell` wants it. */
 export const changedBy = (entry: Entry | null): Changed | null => entry?.changed ?? null;
+
+/** Cells of holds that list them, for the hatching: asked for once, when their tensor is open. */
+function watchHeld(store: Store, client: Client): void {
+  effect(() => {
+    const name = store.open.value?.name;
+    for (const hold of store.lab.value?.holds ?? []) {
+      const known = store.held.peek();
+      if (hold.name !== name || known.has(hold.id) || cellCount(hold.axes) === hold.cells) continue;
+      store.held.value = new Map(known).set(hold.id, new DataView(new ArrayBuffer(0)));
+      client.request("held", { hold: hold.id }).then(
+        ({ buffer }) => {
+          store.held.value = new Map(store.held.peek()).set(hold.id, buffer);
+        },
+        // Released meanwhile, or the kernel is gone: their bounds stay.
+        () => {},
+      );
+    }
+  });
+}
 
 function same(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);

@@ -12,10 +12,13 @@ import type {
   HoldCall,
   LabState,
   Layout,
+  Moments,
   Preview,
   ProgressPush,
   RegionInfo,
   Summary,
+  Target,
+  TransferRow,
   ViewInfo,
   Where,
 } from "../kernel/protocol";
@@ -43,6 +46,23 @@ export interface Selection {
   region: RegionInfo;
   /** Flat row-major indices, where the cells are no region that can be written. */
   cells?: Float64Array;
+  /** Where the region's text lists indices: the boxes that they make, to draw them. */
+  parts?: [number, number, number][][];
+}
+
+/** A zeroed filter whose norm layer still speaks for it. */
+export interface Behind {
+  /** The entry that zeroed it: the offer holds while that is the last one. */
+  entry: number;
+  norm: string;
+  target: Target;
+}
+
+export interface Transferred {
+  label: string;
+  rows: TransferRow[];
+  /** False: what would be copied; nothing has changed yet. */
+  done: boolean;
 }
 
 export interface Alert {
@@ -89,6 +109,12 @@ export interface Store {
   last: Signal<EditCall | HoldCall | null>;
   preview: Signal<Previewed | null>;
   comparison: Signal<Comparison | null>;
+  transfer: Signal<Transferred | null>;
+  behind: Signal<Behind | null>;
+  /** What an edit does to the optimizer's moments; empty: zero where it made a cell 0. */
+  moments: Signal<Moments | "">;
+  /** Listed cells of holds, as flat indices, by the hold's id; asked for once. */
+  held: Signal<ReadonlyMap<number, DataView>>;
   /** Whether the picture shows the tensor as it was before the last edit. */
   peek: Signal<boolean>;
   tool: Signal<Tool>;
@@ -121,6 +147,10 @@ export function createStore(): Store {
     last: signal(null),
     preview: signal(null),
     comparison: signal(null),
+    transfer: signal(null),
+    behind: signal(null),
+    moments: signal(""),
+    held: signal(new Map()),
     peek: signal(false),
     tool: signal("select"),
     brush_size: signal(1),

@@ -22,6 +22,9 @@ export type FormName =
   | "prune"
   | "quantize"
   | "train"
+  | "copy-from"
+  | "average"
+  | "hold-rule"
   | "hold"
   | "hold-clamp"
   | "hold-sign";
