@@ -1,0 +1,251 @@
+"""One pass over a large tensor on the CPU: several threads, each in compiled loops that do not hold Python's lock.
+
+Measured on 4096 x 4096 float32, two cores, in passes of `torch.linalg.vector_norm` (3 to 5 ms): mean, min, max and rms of
+16 x 16 cells 1.1 (by torch 20, since each of the four is a pass of its own and makes tensors on its way); all moments and
+counts 1.5 (torch: 30); a histogram 2 (torch.histc: 14). Eager torch cannot do two things to a cell that it has loaded,
+and in pieces that fit the cache its calls cost more than the work. Hence numba, where it is installed.
+
+numba compiles each loop once per machine and kind of cell, in about a second, and keeps the result beside this file (or
+in the user's cache). Until it has, a thread of its own compiles and torch does the work; only what would take torch
+longer than that waits. On CUDA, and for complex numbers, torch does it all: see `bins.py` and `summary.py`, which say how
+far the two may differ.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weightlab.progress import report
+
+WORTH_CELLS = 1 << 14  # fewer are done before the threads are awake
+WAIT_CELLS = 1 << 26  # more take torch longer than numba needs to compile
+_PIECE = 1 << 19
+
+Array = Any
+Compiled = Any  # the module weightlab.see.compiled
+
+_lock = threading.Lock()
+_compiler = ThreadPoolExecutor(1, "weightlab-compiles")
+_compiled: dict[tuple[str, str], Future[Compiled]] = {}
+_pools: dict[int, ThreadPoolExecutor] = {}
+_PLAIN = {
+    torch.float32: "float32", torch.float64: "float64", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "uint8",
+    torch.int16: "int16", torch.uint16: "uint16", torch.int32: "int32", torch.uint32: "uint32", torch.int64: "int64",
+    torch.uint64: "uint64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The memory of a tensor as the compiled loops take it: one line of cells, and how they become numbers."""
+
+    cells: Array
+    kind: str
+    table: Array
+    exact: str  # the floating dtype that holds every cell exactly
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.cells.dtype.name, self.exact
+
+
+def planes(cells: Tensor, tall: int, wide: int, *, patient: bool = False) -> tuple[Array, ...] | None:
+    """Mean, min, max, rms, flags and number of cells that are not finite, for bins of `tall` x `wide` cells.
+
+    Args:
+        cells: [rows, columns].
+        wide: a power of two.
+        patient: wait for the compiler in any case.
+
+    Returns:
+        Arrays per bin, the last two None where all cells are finite; or None where it is not for this module to do.
+    """
+    rows, columns = cells.shape
+    if cells.stride(1) != 1 and cells.stride(0) == 1 and tall & (tall - 1) == 0:
+        turned = planes(cells.t(), wide, tall, patient=patient)
+        return None if turned is None else tuple(None if part is None else part.T for part in turned)
+    if not cells.numel() or wide & (wide - 1) or (cells.numel() < WORTH_CELLS and not patient):
+        return None
+    if not _supported(cells):
+        return None
+    if cells.stride(1) != 1 or cells.stride(0) < columns:
+        cells = cells.contiguous()
+    stride = cells.stride(0) if rows > 1 else columns
+    source = _source(cells.as_strided(((rows - 1) * stride + columns,), (1,)))
+    compiled = _ready(source, cells.numel(), patient)
+    if compiled is None:
+        return None
+    shape = -(-rows // tall), -(-columns // wide)
+    shown = np.float64 if cells.dtype is torch.float64 else np.float32
+    low, high, mean, rms = (np.empty(shape, shown) for _ in range(4))
+    flags, missing = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
+
+    def part(first: int, last: int) -> int:
+        spoilt: int = compiled.planes(
+            source.cells, stride, rows, columns, getattr(compiled, source.kind), source.table,
+            tall, wide.bit_length() - 1, first, last, low, high, mean, rms, flags, missing,
+        )  # fmt: skip
+        return spoilt
+
+    step = max(1, _PIECE // max(1, columns * tall))
+    spoilt = sum(_spread(part, shape[0], step))
+    return mean, low, high, rms, *((flags, missing) if spoilt else (None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sums over the finite cells, about a pivot; NaN passes into none of them."""
+
+    low: float
+    high: float
+    total: float
+    squares: float
+    zero: int
+    nan: int
+    positive: int
+    negative: int
+
+
+def moments(tensor: Tensor, pivot: float, *, patient: bool = False) -> Moments | None:
+    """All that one pass tells about the cells of a tensor; `low` is inf where there is no finite one.
+
+    Squares that overflow float64 are infinite: then a pass over scaled numbers has to follow.
+    """
+    source = _line(tensor)
+    compiled = None if source is None else _ready(source, tensor.numel(), patient)
+    if source is None or compiled is None:
+        return None
+    lanes = np.empty(0, source.exact)
+
+    def part(first: int, last: int) -> Array:
+        out = np.zeros(8)
+        kind = getattr(compiled, source.kind)
+        compiled.moments(source.cells, kind, source.table, first, last, pivot, lanes, out)
+        return out
+
+    parts = np.array(_spread(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"))
+    # Sums of pieces as exactly as float64 can.
+    sums = [math.fsum(column) if np.isfinite(column).all() else float(column.sum()) for column in parts[:, 2:].T]
+    return Moments(float(parts[:, 0].min()), float(parts[:, 1].max()), *sums[:2], *(int(s) for s in sums[2:]))
+
+
+def histogram(tensor: Tensor, low: float, high: float, bins: int, *, patient: bool = False) -> Array | None:
+    """Counts of the finite cells in equal bins from `low` to `high`, which all of them lie in."""
+    source = _line(tensor)
+    compiled = None if source is None else _ready(source, tensor.numel(), patient)
+    if source is None or compiled is None:
+        return None
+
+    def part(first: int, last: int) -> Array:
+        counts = np.zeros(bins, np.int64)
+        kind = getattr(compiled, source.kind)
+        scale = bins / (high / 2 - low / 2)
+        compiled.histogram(source.cells, kind, source.table, first, last, low / 2, scale, counts)
+        return counts
+
+    return np.sum(_spread(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"), axis=0)
+
+
+def prepare(dtypes: set[torch.dtype]) -> None:
+    """Have the loops for cells of these kinds compiled, in a thread; a page calls it as soon as it knows a model."""
+    for dtype in dtypes:
+        tiny = torch.zeros(1, dtype=dtype)
+        if _supported(tiny):
+            _future(_source(tiny))
+
+
+def _supported(tensor: Tensor) -> bool:
+    kind = tensor.dtype
+    known = kind in _PLAIN or (kind.is_floating_point and kind.itemsize <= 2)
+    return known and tensor.device.type == "cpu" and tensor.layout is torch.strided
+
+
+def _line(tensor: Tensor) -> Source | None:
+    """All cells as one line in any order: of a dense tensor its memory, whatever its strides."""
+    if tensor.numel() < WORTH_CELLS or not _supported(tensor):
+        return None
+    if not torch._prims_common.is_non_overlapping_and_dense(tensor):
+        return None
+    return _source(tensor.as_strided((tensor.numel(),), (1,)))
+
+
+def _source(line: Tensor) -> Source:
+    table, kind, exact = np.zeros(256, np.float32), "PLAIN", "float32"
+    if line.dtype in _PLAIN:
+        name = _PLAIN[line.dtype]
+        wide = name in ("float64", "int32", "uint32", "int64", "uint64")
+        exact = "float64" if wide else "float32"
+        plain = line.view(torch.uint8) if line.dtype is torch.bool else line
+        return Source(plain.numpy(), kind, table, exact)
+    if line.dtype is torch.bfloat16 or line.dtype is torch.float16:
+        kind = "BFLOAT" if line.dtype is torch.bfloat16 else "HALF"
+        return Source(line.view(torch.int16).numpy().view(np.uint16), kind, table, exact)
+    codes = torch.arange(256, dtype=torch.uint8).view(line.dtype)
+    return Source(line.view(torch.uint8).numpy(), "TABLE", codes.float().numpy(), exact)
+
+
+def _ready(source: Source, cells: int, patient: bool) -> Compiled | None:
+    future = _future(source)
+    if not future.done() and not (patient or cells > WAIT_CELLS):
+        return None
+    while not future.done():
+        report(0, 1, "preparing fast loops for this machine, once")
+        wait([future], 0.1)
+    return future.result()
+
+
+def _future(source: Source) -> Future[Compiled]:
+    with _lock:
+        if source.key not in _compiled:
+            _compiled[source.key] = _compiler.submit(_compile, source)
+        return _compiled[source.key]
+
+
+def _compile(source: Source) -> Compiled | None:
+    """Compile by calling, on one cell. None where numba is missing, or has no place to keep what it made."""
+    try:
+        from weightlab.see import compiled
+    except (ImportError, RuntimeError):
+        return None
+    kind = getattr(compiled, source.kind)
+    line, table = source.cells[:1].copy(), source.table
+    shown = "float64" if source.cells.dtype == np.float64 else "float32"
+    out = [np.zeros((1, 1), shown) for _ in range(4)]
+    compiled.planes(
+        line, 1, 1, 1, kind, table, 1, 0, 0, 1, *out, np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int32)
+    )
+    compiled.moments(line, kind, table, 0, 1, 0.0, np.empty(0, source.exact), np.zeros(8))
+    compiled.histogram(line, kind, table, 0, 1, 0.0, 1.0, np.zeros(2, np.int64))
+    return compiled
+
+
+def _spread(run: Callable[[int, int], Any], count: int, step: int, words: str = "") -> list[Any]:
+    """`run(first, last)` over all of `count`, on as many threads as torch uses."""
+    if count <= step:
+        return [run(0, count)]
+    threads = min(torch.get_num_threads(), os.cpu_count() or 1)
+    with _lock:
+        if threads not in _pools:
+            _pools[threads] = ThreadPoolExecutor(threads, "weightlab-reads")
+    starts = range(0, count, step)
+    futures = [_pools[threads].submit(run, start, min(start + step, count)) for start in starts]
+    try:
+        done = []
+        for start, future in zip(starts, futures, strict=True):
+            if words:
+                report(start, count, words)
+            done.append(future.result())
+        return done
+    finally:
+        for future in futures:
+            future.cancel()
