@@ -10,6 +10,15 @@ import torch
 from torch import Tensor, nn
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs a CUDA device is left out where there is none."""
+    if torch.cuda.is_available():
+        return
+    left = [item for item in items if item.get_closest_marker("cuda")]
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=left)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> Iterator[None]:
     """Each test starts from the same random state and leaves none behind."""

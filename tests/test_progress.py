@@ -31,7 +31,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(writing, "_PIECE", 1 << 6)
     monkeypatch.setattr(tiles, "BASE_BINS", 1 << 8)
-    monkeypatch.setattr(tiles, "_CHUNK", 1 << 9)
+    monkeypatch.setattr(tiles, "CHUNK", 1 << 9)
 
 
 def test_reports_are_told_from_the_first_moments_on_at_most_ten_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

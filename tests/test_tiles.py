@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from weightlab.model.tree import TensorInfo
+from weightlab.see.bins import NAN, NEGATIVE, POSITIVE
 from weightlab.see.layout import Layout, layout_of
-from weightlab.see.tiles import NAN, NEGATIVE, POSITIVE, TILE, Pyramid, Tile
+from weightlab.see.tiles import TILE, Pyramid, Tile
 
 SHAPES = [
     (13, 1, 3, 3),
@@ -111,7 +112,7 @@ def expected(tensor: Tensor, plan: Layout, at: tuple[int, int, int, int]) -> Til
     rows, columns = (-(-size // step) for size, step in zip(plan.sheet, (tall, wide), strict=True))
     top, left = at[2] * TILE, at[3] * TILE
     shape = (min(TILE, rows - top), min(TILE, columns - left))
-    mean, low, high = (torch.full(shape, math.nan, dtype=torch.float64) for _ in range(3))
+    mean, low, high, rms = (torch.full(shape, math.nan, dtype=torch.float64) for _ in range(4))
     flags = torch.zeros(shape, dtype=torch.uint8)
     for row, column in itertools.product(*map(range, shape)):
         part = (
@@ -122,19 +123,20 @@ def expected(tensor: Tensor, plan: Layout, at: tuple[int, int, int, int]) -> Til
         good = cells[cells.isfinite()]
         if good.numel():
             mean[row, column], low[row, column], high[row, column] = good.mean(), good.min(), good.max()
+            rms[row, column] = good.square().mean().sqrt()
         flags[row, column] = (
             NAN * bool(cells.isnan().any())
             + POSITIVE * bool((cells == math.inf).any())
             + NEGATIVE * bool((cells == -math.inf).any())
         )
-    return Tile(at, mean.float(), low.float(), high.float(), flags, 0)
+    return Tile(at, mean.float(), low.float(), high.float(), rms.float(), flags, 0)
 
 
 def assert_tile(made: Tile, wanted: Tile) -> None:
     flags = torch.zeros(made.mean.shape, dtype=torch.uint8) if made.flags is None else made.flags
     assert wanted.flags is not None
     assert torch.equal(flags, wanted.flags)
-    for name in ("mean", "min", "max"):
+    for name in ("mean", "min", "max", "rms"):
         torch.testing.assert_close(getattr(made, name), getattr(wanted, name), rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
@@ -188,7 +190,7 @@ def test_a_patched_base_equals_a_fresh_one_after_random_edits(monkeypatch: pytes
 
 
 def assert_same(one: Tile, other: Tile) -> None:
-    for name in ("mean", "min", "max"):
+    for name in ("mean", "min", "max", "rms"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-7, equal_nan=True)
 
 

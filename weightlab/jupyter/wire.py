@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightlab.see.tiles import NAN, NEGATIVE, POSITIVE, Tile
+from weightlab.see.bins import NAN, NEGATIVE, POSITIVE
+from weightlab.see.tiles import Tile
 
 LIMIT = 2 * 1024 * 1024 - 64 * 1024  # of one reply's buffer; the JSON beside it must fit below 2 MB too
 _LEVELS = 252

@@ -58,20 +58,22 @@ def _reset(n: int, low: Array, high: Array, total: Array, squares: Array) -> Non
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _four(a: Array, b: Array, c: Array, d: Array, pivot: float, low: Array, high: Array, total: Array, squares: Array) -> None:
+def _four(
+    a: Array, b: Array, c: Array, d: Array, pivot: float, low: Array, high: Array, total: Array, squares: Array
+) -> None:
     """Four rows of cells into the lanes. NaN fails every comparison, so it enters no extreme."""
     real = low.dtype.type
     for j in range(a.size):
         p, q, r, s = real(a[j]), real(b[j]), real(c[j]), real(d[j])
         least, most = low[j], high[j]
-        least = p if p < least else least
-        least = q if q < least else least
-        least = r if r < least else least
-        least = s if s < least else least
-        most = p if p > most else most
-        most = q if q > most else most
-        most = r if r > most else most
-        most = s if s > most else most
+        least = min(least, p)
+        least = min(least, q)
+        least = min(least, r)
+        least = min(least, s)
+        most = max(most, p)
+        most = max(most, q)
+        most = max(most, r)
+        most = max(most, s)
         low[j], high[j] = least, most
         dp, dq, dr, ds = np.float64(p) - pivot, np.float64(q) - pivot, np.float64(r) - pivot, np.float64(s) - pivot
         total[j] += (dp + dq) + (dr + ds)
@@ -83,8 +85,8 @@ def _one(a: Array, pivot: float, low: Array, high: Array, total: Array, squares:
     real = low.dtype.type
     for j in range(a.size):
         p = real(a[j])
-        low[j] = p if p < low[j] else low[j]
-        high[j] = p if p > high[j] else high[j]
+        low[j] = min(low[j], p)
+        high[j] = max(high[j], p)
         dp = np.float64(p) - pivot
         total[j] += dp
         squares[j] += dp * dp
@@ -96,12 +98,12 @@ def _halve(n: int, low: Array, high: Array, total: Array, squares: Array, side: 
     m = n // 2
     old, new = low[side], low[1 - side]
     for j in range(m):
-        new[j] = old[2 * j] if old[2 * j] < old[2 * j + 1] else old[2 * j + 1]
+        new[j] = min(old[2 * j + 1], old[2 * j])
     if n % 2:
         new[m] = old[n - 1]
     old, new = high[side], high[1 - side]
     for j in range(m):
-        new[j] = old[2 * j] if old[2 * j] > old[2 * j + 1] else old[2 * j + 1]
+        new[j] = max(old[2 * j + 1], old[2 * j])
     if n % 2:
         new[m] = old[n - 1]
     for sums in (total, squares):
@@ -164,7 +166,7 @@ def planes(
                         else:
                             _one(kept[0, :m], 0.0, lows[0], highs[0], totals[0], squares[0])
                     i += 4 if four else 1
-            reach = wide if wide < n else n
+            reach = min(n, wide)
             while reach > 1:
                 n = _halve(n, lows, highs, totals, squares, side)
                 side = 1 - side
@@ -346,5 +348,5 @@ def _places(cells: Array, half_low: float, scale: float, bins: int, where: Array
     for j in range(cells.size):
         place = (np.float64(cells[j]) * 0.5 - half_low) * scale
         inside = (place >= 0.0) and (place <= bins + 0.5)  # the highest may land on `bins`, or a rounding past it
-        place = place if place < last else last
+        place = min(last, place)
         where[j] = np.uint32(np.int32(place)) if inside else np.uint32(bins)

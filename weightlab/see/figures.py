@@ -18,9 +18,9 @@ from torch import Tensor
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
 from weightlab.model.tree import TensorInfo
+from weightlab.see.bins import reduce
 from weightlab.see.layout import Layout, layout_of
 from weightlab.see.summary import Summary, summarize
-from weightlab.see.tiles import reduce
 
 _PIXELS = 640
 _LINES = 100  # groups along one side that are set apart by lines

@@ -5,10 +5,10 @@ Measured on 4096 x 4096 float32, two cores, in passes of `torch.linalg.vector_no
 counts 1.5 (torch: 30); a histogram 2 (torch.histc: 14). Eager torch cannot do two things to a cell that it has loaded,
 and in pieces that fit the cache its calls cost more than the work. Hence numba, where it is installed.
 
-numba compiles each loop once per machine and kind of cell, in about a second, and keeps the result beside this file (or
-in the user's cache). Until it has, a thread of its own compiles and torch does the work; only what would take torch
-longer than that waits. On CUDA, and for complex numbers, torch does it all: see `bins.py` and `summary.py`, which say how
-far the two may differ.
+numba compiles each loop once per machine and kind of cell, in a few seconds, and keeps the result beside this file (or in
+the user's cache). Until it has, a thread of its own compiles and torch does the work; only what would take torch longer
+than that waits. On CUDA, for complex numbers and for wide integers torch does it all: see `bins.py` and `summary.py`,
+which say how far the two may differ.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ Compiled = Any  # the module weightlab.see.compiled
 
 _lock = threading.Lock()
 _compiler = ThreadPoolExecutor(1, "weightlab-compiles")
-_compiled: dict[tuple[str, str], Future[Compiled]] = {}
+_compiled: dict[str, Future[Compiled]] = {}
 _pools: dict[int, ThreadPoolExecutor] = {}
-_PLAIN = {
-    torch.float32: "float32", torch.float64: "float64", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "uint8",
-    torch.int16: "int16", torch.uint16: "uint16", torch.int32: "int32", torch.uint32: "uint32", torch.int64: "int64",
-    torch.uint64: "uint64",
-}  # fmt: skip
+_PLAIN = (torch.float32, torch.float64)
+_WIDE = (
+    torch.int16,
+    torch.uint16,
+    torch.int32,
+    torch.uint32,
+    torch.int64,
+    torch.uint64,
+)  # become float32 for a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,11 @@ class Source:
     cells: Array
     kind: str
     table: Array
-    exact: str  # the floating dtype that holds every cell exactly
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.cells.dtype.name, self.exact
+    def exact(self) -> str:
+        """The floating dtype that holds every cell exactly."""
+        return "float64" if self.cells.dtype == np.float64 else "float32"
 
 
 def planes(cells: Tensor, tall: int, wide: int, *, patient: bool = False) -> tuple[Array, ...] | None:
@@ -76,6 +80,8 @@ def planes(cells: Tensor, tall: int, wide: int, *, patient: bool = False) -> tup
         return None if turned is None else tuple(None if part is None else part.T for part in turned)
     if not cells.numel() or wide & (wide - 1) or (cells.numel() < WORTH_CELLS and not patient):
         return None
+    if cells.dtype in _WIDE and cells.device.type == "cpu":
+        cells = cells.float()
     if not _supported(cells):
         return None
     if cells.stride(1) != 1 or cells.stride(0) < columns:
@@ -86,8 +92,7 @@ def planes(cells: Tensor, tall: int, wide: int, *, patient: bool = False) -> tup
     if compiled is None:
         return None
     shape = -(-rows // tall), -(-columns // wide)
-    shown = np.float64 if cells.dtype is torch.float64 else np.float32
-    low, high, mean, rms = (np.empty(shape, shown) for _ in range(4))
+    low, high, mean, rms = (np.empty(shape, source.exact) for _ in range(4))
     flags, missing = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
 
     def part(first: int, last: int) -> int:
@@ -135,8 +140,12 @@ def moments(tensor: Tensor, pivot: float, *, patient: bool = False) -> Moments |
 
     parts = np.array(_spread(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"))
     # Sums of pieces as exactly as float64 can.
-    sums = [math.fsum(column) if np.isfinite(column).all() else float(column.sum()) for column in parts[:, 2:].T]
-    return Moments(float(parts[:, 0].min()), float(parts[:, 1].max()), *sums[:2], *(int(s) for s in sums[2:]))
+    sums: list[float] = [
+        math.fsum(column) if np.isfinite(column).all() else float(column.sum()) for column in parts[:, 2:].T
+    ]
+    return Moments(
+        float(parts[:, 0].min()), float(parts[:, 1].max()), sums[0], sums[1], *(int(each) for each in sums[2:])
+    )
 
 
 def histogram(tensor: Tensor, low: float, high: float, bins: int, *, patient: bool = False) -> Array | None:
@@ -165,33 +174,32 @@ def prepare(dtypes: set[torch.dtype]) -> None:
 
 
 def _supported(tensor: Tensor) -> bool:
-    kind = tensor.dtype
-    known = kind in _PLAIN or (kind.is_floating_point and kind.itemsize <= 2)
-    return known and tensor.device.type == "cpu" and tensor.layout is torch.strided
+    real = tensor.dtype in _PLAIN or (tensor.dtype.itemsize <= 2 and tensor.dtype not in _WIDE)
+    return real and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
 
 
 def _line(tensor: Tensor) -> Source | None:
     """All cells as one line in any order: of a dense tensor its memory, whatever its strides."""
     if tensor.numel() < WORTH_CELLS or not _supported(tensor):
         return None
-    if not torch._prims_common.is_non_overlapping_and_dense(tensor):
-        return None
+    reach = 1
+    for stride, size in sorted((tensor.stride(axis), size) for axis, size in enumerate(tensor.shape) if size > 1):
+        if stride != reach:
+            return None
+        reach *= size
     return _source(tensor.as_strided((tensor.numel(),), (1,)))
 
 
 def _source(line: Tensor) -> Source:
-    table, kind, exact = np.zeros(256, np.float32), "PLAIN", "float32"
     if line.dtype in _PLAIN:
-        name = _PLAIN[line.dtype]
-        wide = name in ("float64", "int32", "uint32", "int64", "uint64")
-        exact = "float64" if wide else "float32"
-        plain = line.view(torch.uint8) if line.dtype is torch.bool else line
-        return Source(plain.numpy(), kind, table, exact)
-    if line.dtype is torch.bfloat16 or line.dtype is torch.float16:
+        return Source(line.numpy(), "PLAIN", np.zeros(256, np.float32))
+    if line.dtype.itemsize == 2:
         kind = "BFLOAT" if line.dtype is torch.bfloat16 else "HALF"
-        return Source(line.view(torch.int16).numpy().view(np.uint16), kind, table, exact)
-    codes = torch.arange(256, dtype=torch.uint8).view(line.dtype)
-    return Source(line.view(torch.uint8).numpy(), "TABLE", codes.float().numpy(), exact)
+        return Source(line.view(torch.int16).numpy().view(np.uint16), kind, np.zeros(256, np.float32))
+    # One byte: booleans, small integers and the float8 types have 256 values at most.
+    codes = torch.arange(256, dtype=torch.uint8)
+    table = codes.view(line.dtype) if line.dtype is not torch.bool else codes > 0
+    return Source(line.view(torch.uint8).numpy(), "TABLE", table.float().numpy())
 
 
 def _ready(source: Source, cells: int, patient: bool) -> Compiled | None:
@@ -206,27 +214,25 @@ def _ready(source: Source, cells: int, patient: bool) -> Compiled | None:
 
 def _future(source: Source) -> Future[Compiled]:
     with _lock:
-        if source.key not in _compiled:
-            _compiled[source.key] = _compiler.submit(_compile, source)
-        return _compiled[source.key]
+        if source.cells.dtype.name not in _compiled:
+            _compiled[source.cells.dtype.name] = _compiler.submit(_compile, source)
+        return _compiled[source.cells.dtype.name]
 
 
 def _compile(source: Source) -> Compiled | None:
     """Compile by calling, on one cell. None where numba is missing, or has no place to keep what it made."""
     try:
         from weightlab.see import compiled
-    except (ImportError, RuntimeError):
+    except (ImportError, RuntimeError, OSError):
         return None
-    kind = getattr(compiled, source.kind)
+    loops: Compiled = compiled
+    kind = getattr(loops, source.kind)
     line, table = source.cells[:1].copy(), source.table
-    shown = "float64" if source.cells.dtype == np.float64 else "float32"
-    out = [np.zeros((1, 1), shown) for _ in range(4)]
-    compiled.planes(
-        line, 1, 1, 1, kind, table, 1, 0, 0, 1, *out, np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int32)
-    )
-    compiled.moments(line, kind, table, 0, 1, 0.0, np.empty(0, source.exact), np.zeros(8))
-    compiled.histogram(line, kind, table, 0, 1, 0.0, 1.0, np.zeros(2, np.int64))
-    return compiled
+    out = [np.zeros((1, 1), source.exact) for _ in range(4)]
+    loops.planes(line, 1, 1, 1, kind, table, 1, 0, 0, 1, *out, np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int32))
+    loops.moments(line, kind, table, 0, 1, 0.0, np.empty(0, source.exact), np.zeros(8))
+    loops.histogram(line, kind, table, 0, 1, 0.0, 1.0, np.zeros(2, np.int64))
+    return loops
 
 
 def _spread(run: Callable[[int, int], Any], count: int, step: int, words: str = "") -> list[Any]:

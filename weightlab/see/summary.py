@@ -1,7 +1,11 @@
 """Statistics and histogram of a tensor, exact or from a sample.
 
+`summarize` is for one tensor that is looked at; `glance(tensor) -> Glance` for lists of many: a histogram of 16 bins, counts
+of zeros, NaN and inf, extremes, mean, std and l2 in some 50 microseconds (a small tensor) to 1 millisecond.
+
 Moments are over finite values and accumulate in float64: sums of float32 squares lose digits from some 10**7 cells on
-and overflow from 1.8e19. Nothing larger than a few million cells is copied at a time.
+and overflow from 1.8e19. On the CPU `reading.py` takes them in one compiled pass and the histogram in another; elsewhere
+torch does, in pieces of a few million cells. Extremes and counts of both are equal, moments agree within 1e-12.
 """
 
 from __future__ import annotations
@@ -9,15 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from weightlab.model.storage import writing
 from weightlab.progress import report
+from weightlab.see import reading
 
 BINS = 64
 SAMPLE = 1 << 16
+GLANCE, GLANCE_BINS = 1 << 16, 16
 QUANTILES = (0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995)
 _CHUNK = 1 << 21
 
@@ -59,6 +67,23 @@ class Summary:
     sampled: int
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a row of the tree or a tile of the model's map tells of a tensor; numbers as in `Summary`."""
+
+    count: int
+    nan: int
+    inf: int
+    zero: int
+    min: float
+    max: float
+    mean: float
+    std: float
+    l2: float
+    histogram: Histogram
+    exact: bool
+
+
 def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summary:
     """Count, extremes, moments, quantiles and histogram.
 
@@ -70,66 +95,138 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
 
     Returns:
         Summary; `exact` is True too when the tensor is so small that the sample is all of it.
+
+    Raises:
+        Cancelled: nobody waits for it any more.
     """
     with writing(tensor):
         tensor = tensor.detach()
         sample = _spread(tensor, SAMPLE)
-        whole = sample.numel() == tensor.numel()
-        looked = tensor if exact or whole else sample
+        looked = tensor if exact or sample.numel() == tensor.numel() else sample
         shown = _real(sample)
         finite = shown[shown.isfinite()]
-        low, high = _extremes(tensor)
-        edges = (low, high) if math.isfinite(low) else (0.0, 0.0)
-        counts = torch.zeros(bins, dtype=torch.float64)
-        nan = inf = zero = number = 0
-        total = 0.0
-        for chunk in _chunks(looked):
-            report(number + nan + inf, 2 * looked.numel(), f"counting {looked.numel():,} cells")
-            good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
-            if good is not chunk:
-                missing = int(chunk.isnan().sum())
-                nan, inf = nan + missing, inf + chunk.numel() - missing - good.numel()
-            number += good.numel()
-            zero += good.numel() - int(good.count_nonzero())
-            total += float(good.sum())
-            if good.numel():
-                counts += _histogram(good, *edges, bins)
-        mean = total / number if number else math.nan
-        squares, spread = _second_moments(looked, mean, max(abs(low), abs(high)))
-        scale = tensor.numel() / looked.numel() if looked.numel() else 1.0
+        counted = _counted(looked, float(finite.mean()) if finite.numel() else 0.0)
+        low, high = (counted.low, counted.high) if looked is tensor else _extremes(tensor)
+        histogram = _histogram(looked, counted, low, high, bins, tensor.numel() / max(looked.numel(), 1))
     return Summary(
-        count=tensor.numel(),
-        nan=round(nan * scale),
-        inf=round(inf * scale),
-        zero=round(zero * scale),
-        min=low,
-        max=high,
-        mean=mean,
-        std=spread / math.sqrt(number) if number else math.nan,
-        l2=squares * math.sqrt(scale) if number else math.nan if tensor.numel() else 0.0,
+        **_numbers(tensor, looked, counted, low, high),
         quantiles=_quantiles(finite),
-        histogram=Histogram(*edges, tuple(int(c) for c in (counts * scale).round())),
+        histogram=histogram,
         exact=looked.numel() == tensor.numel(),
         sampled=looked.numel(),
     )
 
 
-def _second_moments(looked: Tensor, mean: float, largest: float) -> tuple[float, float]:
-    """Root of the sum of squares, and of squares about the mean; scaled by a power of two, since 1e200 has no square."""
-    if not largest > 0 or not math.isfinite(largest):
-        return 0.0 if largest == 0 else math.nan, 0.0
-    scale = 2.0 ** (math.frexp(largest)[1] - 1)
-    squares = centred = 0.0
-    done = looked.numel()
+def glance(tensor: Tensor, *, most: int = GLANCE, bins: int = GLANCE_BINS) -> Glance:
+    """The numbers of a row in a list of tensors: from at most `most` cells, evenly spread, so that thousands are quick.
+
+    Counts and `l2` are scaled up to the whole where cells were left out, and `exact` says so; extremes are the sample's.
+    """
+    with writing(tensor):
+        tensor = tensor.detach()
+        looked = tensor if tensor.numel() <= most else _spread(tensor, most)
+        first = looked[(0,) * looked.ndim] if looked.numel() else None
+        pivot = 0.0 if first is None else float(first.abs() if first.is_complex() else first)
+        counted = _counted(looked, pivot if math.isfinite(pivot) else 0.0)
+        scale = tensor.numel() / max(looked.numel(), 1)
+        histogram = _histogram(looked, counted, counted.low, counted.high, bins, scale)
+    numbers = _numbers(tensor, looked, counted, counted.low, counted.high)
+    return Glance(**numbers, histogram=histogram, exact=looked.numel() == tensor.numel())
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """One pass over the cells that were looked at; `low` is NaN where none is finite."""
+
+    number: int  # finite cells
+    nan: int
+    inf: int
+    zero: int
+    low: float
+    high: float
+    mean: float
+    std: float
+    l2: float
+
+
+def _counted(looked: Tensor, pivot: float) -> _Counted:
+    """All but the histogram.
+
+    With sums about a pivot p, t = sum (x - p) and q = sum (x - p)^2 over n cells: mean = p + t / n, the sum of squares
+    about the mean is q - t^2 / n, that of squares q + 2 p t + n p^2. A pivot near the mean keeps the first subtraction
+    from cancelling: where it takes more than half of the digits, the mean is the pivot of a second pass.
+    """
+    pivot = pivot + 0.0 if math.isfinite(pivot) else 0.0
+    made = reading.moments(looked, pivot) or _moments(looked, pivot)
+    missing = made.nan + made.positive + made.negative
+    number = looked.numel() - missing
+    low, high = (made.low, made.high) if number else (math.nan, math.nan)
+    mean = std = l2 = math.nan
+    if number:
+        mean = min(max(pivot + made.total / number, low), high)
+        about = made.squares - made.total / number * made.total
+        largest = max(abs(low), abs(high))
+        tame = largest == 0 or 1e-140 < largest < 1e140  # else squares overflow, or vanish
+        if not tame:
+            mean, std, l2 = _scaled(looked, low, high, number)
+        elif low == high:
+            std, l2 = 0.0, abs(low) * math.sqrt(number)
+        elif about <= made.squares * 1e-7 and pivot != mean:
+            return _counted(looked, mean)
+        else:
+            std = math.sqrt(max(about, 0.0) / number)
+            l2 = math.sqrt(max(made.squares + pivot * (2 * made.total + number * pivot), 0.0))
+    elif not looked.numel():
+        l2 = 0.0
+    return _Counted(number, made.nan, made.positive + made.negative, made.zero, low, high, mean, std, l2)
+
+
+def _numbers(tensor: Tensor, looked: Tensor, counted: _Counted, low: float, high: float) -> dict[str, Any]:
+    scale = tensor.numel() / looked.numel() if looked.numel() else 1.0
+    return {
+        "count": tensor.numel(),
+        "nan": round(counted.nan * scale),
+        "inf": round(counted.inf * scale),
+        "zero": round(counted.zero * scale),
+        "min": low,
+        "max": high,
+        "mean": counted.mean,
+        "std": counted.std,
+        "l2": counted.l2 * math.sqrt(scale),
+    }
+
+
+def _moments(looked: Tensor, pivot: float) -> reading.Moments:
+    """`reading.moments` by torch: on any device, for any dtype."""
+    low, high = math.inf, -math.inf
+    total = squares = 0.0
+    done = zero = nan = positive = negative = 0
     for chunk in _chunks(looked):
-        report(done, 2 * looked.numel(), f"counting {looked.numel():,} cells")
+        report(done, looked.numel(), f"counting {looked.numel():,} cells")
         done += chunk.numel()
         good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
-        scaled = good / scale
-        squares += float(scaled.dot(scaled))
-        scaled -= mean / scale
-        centred += float(scaled.dot(scaled))
-    return math.sqrt(squares) * scale, math.sqrt(centred) * scale
+        if good.numel() < chunk.numel():
+            nan += int(chunk.isnan().sum())
+            positive += int((chunk == math.inf).sum())
+            negative += int((chunk == -math.inf).sum())
+        if good.numel():
+            ends = torch.aminmax(good)
+            low, high = min(low, float(ends.min)), max(high, float(ends.max))
+            zero += good.numel() - int(good.count_nonzero())
+            moved = good - pivot
+            total += float(moved.sum())
+            squares += float(moved.dot(moved))
+    return reading.Moments(low, high, total, squares, zero, nan, positive, negative)
+
+
+def _scaled(looked: Tensor, low: float, high: float, number: int) -> tuple[float, float, float]:
+    """Mean, std and l2 of numbers divided by a power of two near the largest: 1e200 has no square, nor has 1e-200."""
+    scale = math.ldexp(1.0, math.frexp(max(abs(low), abs(high)))[1] - 1)
+    good = [chunk[chunk.isfinite()] / scale for chunk in _chunks(looked)]
+    mean = math.fsum(float(part.sum()) for part in good) / number
+    squares = math.fsum(float(part.dot(part)) for part in good)
+    centred = math.fsum(float((part - mean).square().sum()) for part in good)
+    return mean * scale, math.sqrt(centred / number) * scale, math.sqrt(squares) * scale
 
 
 def _real(cells: Tensor) -> Tensor:
@@ -176,18 +273,34 @@ def _extremes(tensor: Tensor) -> tuple[float, float]:
 _NO_MINMAX = (torch.uint16, torch.uint32, torch.uint64)
 
 
-def _histogram(good: Tensor, low: float, high: float, bins: int) -> Tensor:
+def _histogram(looked: Tensor, counted: _Counted, low: float, high: float, bins: int, scale: float) -> Histogram:
+    """Counts, scaled up to the whole; x falls into bin (x / 2 - low / 2) (bins / (high / 2 - low / 2))."""
+    if not counted.number:
+        return Histogram(0.0, 0.0, (0,) * bins)
     if low == high:
         counts = torch.zeros(bins, dtype=torch.float64)
-        counts[bins // 2] = good.numel()
-        return counts
-    # By index instead of torch.histc: the same on every device, and safe where high - low overflows.
-    where = ((good / 2 - low / 2) * (bins / (high / 2 - low / 2))).long().clamp_(0, bins - 1)
-    return torch.bincount(where, minlength=bins).cpu().double()
+        counts[bins // 2] = counted.number
+    else:
+        read = reading.histogram(looked, low, high, bins)
+        counts = _binned(looked, low, high, bins) if read is None else torch.from_numpy(read).double()
+    return Histogram(low, high, tuple(int(c) for c in (counts * scale).round()))
+
+
+def _binned(looked: Tensor, low: float, high: float, bins: int) -> Tensor:
+    """By index instead of torch.histc: the same on every device, and safe where high - low overflows."""
+    counts = torch.zeros(bins, dtype=torch.float64)
+    done = 0
+    for chunk in _chunks(looked):
+        report(done, looked.numel(), f"counting {looked.numel():,} cells")
+        done += chunk.numel()
+        good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
+        where = ((good * 0.5 - low / 2) * (bins / (high / 2 - low / 2))).long().clamp_(0, bins - 1)
+        counts += torch.bincount(where, minlength=bins).cpu().double()
+    return counts
 
 
 def _quantiles(finite: Tensor) -> tuple[tuple[float, float], ...]:
     if not finite.numel():
         return ()
-    values = finite.quantile(torch.tensor(QUANTILES, dtype=finite.dtype, device=finite.device))
-    return tuple(zip(QUANTILES, values.tolist(), strict=True))
+    # NumPy's takes a hundredth of the time of torch's, which sorts stably.
+    return tuple(zip(QUANTILES, np.quantile(finite.cpu().numpy(), QUANTILES).tolist(), strict=True))
