@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from weightlab.model.storage import writing
+from weightlab.see.bins import reduce
 from weightlab.see.layout import Layout
-from weightlab.see.tiles import reduce
 
 BARS = 24
 SIDE = 32

@@ -1,8 +1,5 @@
 """Statistics and histogram of a tensor, exact or from a sample.
 
-`summarize` is for one tensor that is looked at; `glance(tensor) -> Glance` for lists of many: a histogram of 16 bins, counts
-of zeros, NaN and inf, extremes, mean, std and l2 in some 50 microseconds (a small tensor) to 1 millisecond.
-
 Moments are over finite values and accumulate in float64: sums of float32 squares lose digits from some 10**7 cells on
 and overflow from 1.8e19. On the CPU `reading.py` takes them in one compiled pass and the histogram in another; elsewhere
 torch does, in pieces of a few million cells. Extremes and counts of both are equal, moments agree within 1e-12.
@@ -25,7 +22,6 @@ from weightlab.see import reading
 
 BINS = 64
 SAMPLE = 1 << 16
-GLANCE, GLANCE_BINS = 1 << 16, 16
 QUANTILES = (0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995)
 _CHUNK = 1 << 21
 
@@ -67,23 +63,6 @@ class Summary:
     sampled: int
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What a row of the tree or a tile of the model's map tells of a tensor; numbers as in `Summary`."""
-
-    count: int
-    nan: int
-    inf: int
-    zero: int
-    min: float
-    max: float
-    mean: float
-    std: float
-    l2: float
-    histogram: Histogram
-    exact: bool
-
-
 def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summary:
     """Count, extremes, moments, quantiles and histogram.
 
@@ -115,23 +94,6 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
         exact=looked.numel() == tensor.numel(),
         sampled=looked.numel(),
     )
-
-
-def glance(tensor: Tensor, *, most: int = GLANCE, bins: int = GLANCE_BINS) -> Glance:
-    """The numbers of a row in a list of tensors: from at most `most` cells, evenly spread, so that thousands are quick.
-
-    Counts and `l2` are scaled up to the whole where cells were left out, and `exact` says so; extremes are the sample's.
-    """
-    with writing(tensor):
-        tensor = tensor.detach()
-        looked = tensor if tensor.numel() <= most else _spread(tensor, most)
-        first = looked[(0,) * looked.ndim] if looked.numel() else None
-        pivot = 0.0 if first is None else float(first.abs() if first.is_complex() else first)
-        counted = _counted(looked, pivot if math.isfinite(pivot) else 0.0)
-        scale = tensor.numel() / max(looked.numel(), 1)
-        histogram = _histogram(looked, counted, counted.low, counted.high, bins, scale)
-    numbers = _numbers(tensor, looked, counted, counted.low, counted.high)
-    return Glance(**numbers, histogram=histogram, exact=looked.numel() == tensor.numel())
 
 
 @dataclass(frozen=True, slots=True)
