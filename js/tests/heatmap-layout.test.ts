@@ -6,12 +6,14 @@ import {
   flatOf,
   indexOf,
   isBlank,
+  isShown,
   makeSheet,
   type Rect,
 } from "../src/heatmap/layout";
+import { boundsOf, pickedAt, placesOf } from "../src/heatmap/places";
 import { nextIn, rectsOfRegion, regionMeets, regionOfRect, regionsOfRect, runsIn } from "../src/heatmap/regions";
 import type { Layout } from "../src/kernel/protocol";
-import { below, indices, PLAIN, random, randomLayout } from "./heatmap-seed";
+import { below, indices, PLAIN, random, randomLayout, randomSheet } from "./heatmap-seed";
 
 const conv: Layout = {
   ...PLAIN,
@@ -36,6 +38,19 @@ function randomRanges(next: () => number, shape: number[]): AxisRange[] {
   });
 }
 
+const NO_GAP = { rows: 0, columns: 0 };
+
+const isPicked = (index: number[], parts: AxisRange[][]) => parts.some((ranges) => within(index, ranges));
+
+/** Boxes that differ along one axis and do not touch there. */
+function randomParts(next: () => number, shape: number[]): AxisRange[][] {
+  const like = randomRanges(next, shape);
+  if (shape.length === 0 || next() < 0.4) return [like];
+  const axis = below(next, shape.length);
+  const some = [...Array(shape[axis] ?? 1).keys()].filter(() => next() < 0.4);
+  return some.map((at) => like.map((range, i): AxisRange => (i === axis ? [at, at + 1, 1] : range)));
+}
+
 function randomRect(next: () => number, rows: number, columns: number): Rect {
   const row0 = below(next, rows);
   const column0 = below(next, columns);
@@ -50,14 +65,14 @@ function randomRect(next: () => number, rows: number, columns: number): Rect {
 test("every index has one cell of the sheet, and the cell has that index", () => {
   const next = random(1);
   for (let round = 0; round < 60; round++) {
-    const layout = randomLayout(next);
-    const sheet = makeSheet(layout);
+    const sheet = randomSheet(next);
     const seen = new Set<number>();
     let flat = 0;
-    for (const index of indices(layout.shape)) {
+    for (const index of indices(sheet.layout.shape)) {
+      expect(flatOf(sheet, index)).toBe(flat++);
+      if (!isShown(sheet, index)) continue;
       const { row, column } = cellOf(sheet, index);
       expect(indexOf(sheet, row, column)).toEqual(index);
-      expect(flatOf(sheet, index)).toBe(flat++);
       seen.add(row * sheet.columns + column);
     }
     expect(seen.size).toBe(sheet.cells);
@@ -131,42 +146,76 @@ test("a rectangle over a block boundary snaps to whole inner axes", () => {
 test("the region of a rectangle holds every cell of it", () => {
   const next = random(2);
   for (let round = 0; round < 300; round++) {
-    const layout = randomLayout(next);
-    const sheet = makeSheet(layout);
+    const sheet = randomSheet(next);
+    const { layout } = sheet;
     const rect = randomRect(next, sheet.rows, sheet.columns);
-    const region = regionOfRect(sheet, rect);
+    const places = regionOfRect(sheet, rect);
+    const region = places && pickedAt(sheet, [places]);
+    if (region === null && places) continue; // scattered along two sorted axes
     for (let row = rect.row0; row < rect.row1; row++) {
       for (let column = rect.column0; column < rect.column1; column++) {
         const index = indexOf(sheet, row, column);
         // The one exception is a drag from above into the blank corner; then the blank line is left out.
         const skipped = index && region && row >= sheet.blank.row && rect.column0 >= sheet.blank.column;
         if (index && !skipped)
-          expect(region && within(index, region), `${JSON.stringify({ layout, rect })}`).toBe(true);
+          expect(region && isPicked(index, region), `${JSON.stringify({ layout, rect })}`).toBe(true);
       }
     }
-    if (region) for (const [start, stop] of region) expect(start).toBeLessThan(stop);
+    for (const part of region ?? []) for (const [start, stop] of part) expect(start).toBeLessThan(stop);
   }
 });
 
 test("rectangles of a region cover its cells and no others", () => {
   const next = random(3);
   for (let round = 0; round < 300; round++) {
-    const layout = randomLayout(next);
-    const sheet = makeSheet(layout);
-    const ranges = randomRanges(next, layout.shape);
+    const sheet = randomSheet(next);
+    const { layout } = sheet;
+    const picked = randomParts(next, layout.shape);
     const view = randomRect(next, sheet.rows, sheet.columns);
-    const rects = rectsOfRegion(sheet, ranges, view, { rows: 0, columns: 0 });
+    const rects = placesOf(sheet, picked).flatMap((ranges) => rectsOfRegion(sheet, ranges, view, NO_GAP));
     for (let row = view.row0; row < view.row1; row++) {
       for (let column = view.column0; column < view.column1; column++) {
         const index = indexOf(sheet, row, column);
         const covered = rects.filter(
           (r) => row >= r.row0 && row < r.row1 && column >= r.column0 && column < r.column1,
         ).length;
-        expect(covered, JSON.stringify({ layout, ranges, view, row, column, rects })).toBe(
-          index && within(index, ranges) ? 1 : 0,
+        expect(covered, JSON.stringify({ layout, picked, view, row, column, rects })).toBe(
+          index && isPicked(index, picked) ? 1 : 0,
         );
       }
     }
+  }
+});
+
+test("what is shown at places is picked there again", () => {
+  const next = random(6);
+  for (let round = 0; round < 200; round++) {
+    const sheet = randomSheet(next);
+    const places = regionOfRect(sheet, randomRect(next, sheet.rows, sheet.columns));
+    const parts = places && pickedAt(sheet, [places]);
+    if (!parts || !places) continue;
+    const again = placesOf(sheet, parts);
+    for (const index of indices(sheet.layout.shape)) {
+      const hits = again.filter((ranges) => within(index, ranges)).length;
+      expect(hits, JSON.stringify({ layout: sheet.layout, places, again })).toBe(within(index, places) ? 1 : 0);
+    }
+  }
+});
+
+test("an edit of a sorted or sliced picture makes every tile stale that it touches", () => {
+  const next = random(7);
+  for (let round = 0; round < 300; round++) {
+    const sheet = randomSheet(next);
+    const ranges = randomRanges(next, sheet.layout.shape);
+    const rect = randomRect(next, sheet.rows, sheet.columns);
+    let any = false;
+    for (let row = rect.row0; row < rect.row1; row++) {
+      for (let column = rect.column0; column < rect.column1; column++) {
+        const index = indexOf(sheet, row, column);
+        any ||= index !== null && within(index, ranges);
+      }
+    }
+    if (any) expect(regionMeets(sheet, boundsOf(sheet, ranges), rect)).toBe(true);
   }
 });
 
@@ -272,4 +321,17 @@ test("a drag over several bands of a contact sheet takes the filters under it, a
   // The whole width is one range; blank blocks are nothing.
   expect(filters([1, 5, 0, 12])).toEqual([[0, 8]]);
   expect(filters([4, 9, 9, 12])).toEqual([[7, 8]]);
+});
+
+test("groups of an axis set blocks apart; sorting it takes them away", () => {
+  const gate = { axis: 0, name: "gate", starts: [0, 3, 6, 9], labels: ["i", "f", "g", "o"], source: "" };
+  const lstm = { ...PLAIN, rows: [0], columns: [1], facets: [], wrap: 1, labels: ["out", "in"], shape: [12, 5] };
+  expect(makeSheet({ ...lstm, groups: [gate] }).row_blocks).toEqual([3]);
+  const orders = [{ axis: 0, by: "norm", token: "1" }];
+  expect(makeSheet({ ...lstm, groups: [gate], orders }).row_blocks).toEqual([]);
+  const parts = { axis: 0, name: "", starts: [0, 8, 10], labels: ["q", "k", "v"], source: "" };
+  const heads = { axis: 0, name: "head", starts: [0, 2, 4, 6, 8, 10], labels: [..."012345"], source: "" };
+  const grouped = makeSheet({ ...lstm, rows: [0, 1], columns: [], groups: [parts, heads] });
+  expect(grouped.row_blocks).toEqual([5, 10]);
+  expect(grouped.row_breaks).toEqual([40, 50]);
 });

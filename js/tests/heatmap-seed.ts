@@ -1,4 +1,5 @@
 /** Seeded numbers and layouts for the heatmap's tests. */
+import { makeSheet, type Sheet } from "../src/heatmap/layout";
 import type { Layout } from "../src/kernel/protocol";
 
 /** mulberry32: the same numbers everywhere. */
@@ -34,6 +35,34 @@ export function randomLayout(next: () => number): Layout {
     labels: shape.map((_, axis) => `axis${axis}`),
     shape,
   };
+}
+
+/** Any axes in any role, some fixed, some sorted. */
+export function randomSheet(next: () => number): Sheet {
+  const layout = randomLayout(next);
+  const still = layout.shape.flatMap((_, axis) => (next() < 0.2 ? [axis] : []));
+  const without = (axes: number[]): number[] => axes.filter((axis) => !still.includes(axis));
+  const orders = layout.shape.flatMap((_, axis) => (next() < 0.3 ? [axis] : []));
+  return makeSheet(
+    {
+      ...layout,
+      rows: without(layout.rows),
+      columns: without(layout.columns),
+      facets: without(layout.facets),
+      fixed: still.map((axis): [number, number] => [axis, below(next, layout.shape[axis] as number)]),
+      orders: orders.map((axis) => ({ axis, by: "norm", token: String(axis) })),
+    },
+    orders.map((axis) => shuffled(next, layout.shape[axis] as number)),
+  );
+}
+
+function shuffled(next: () => number, n: number): Int32Array {
+  const out = Int32Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const j = below(next, i + 1);
+    [out[i], out[j]] = [out[j] as number, out[i] as number];
+  }
+  return out;
 }
 
 /** Every index of a shape, in row-major order. */

@@ -40,8 +40,11 @@ const conv = (out: number, wrap: number): Layout => ({
 const AREA = { width: 600, height: 320 };
 
 test("cellAt finds what position placed, at every nesting of blocks", () => {
-  for (const scale of [0.3, 2, 7, 21]) {
-    const axis = makeAxis(54, scale, [3, 9], 9, 22);
+  for (const [scale, breaks] of [0.3, 2, 7, 21].flatMap((each): [number, number[]][] => [
+    [each, []],
+    [each, [18, 45]],
+  ])) {
+    const axis = makeAxis(54, scale, [3, 9], 9, 22, breaks);
     for (let cell = 0; cell < 54; cell++) {
       const found = cellAt(axis, position(axis, cell) + scale / 2);
       expect(found.gap).toBe(false);

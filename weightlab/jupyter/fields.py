@@ -90,7 +90,7 @@ def _where(value: Any) -> bool:
 
 
 NAME: Check = ("a text of at most 500 characters", _text(500))
-TEXT: Check = ("a text of at most 2000 characters", _text(2000))
+TEXT: Check = ("a text of at most 20000 characters", _text(20_000))
 LABEL: Check = ("a text of 1 to 100 characters", _label)
 VIEW: Check = ("a text of at most 120 characters", _text(120))
 FLAG: Check = ("true or false", lambda v: isinstance(v, bool))

@@ -3,7 +3,7 @@
  *
  * With gaps g_1 < g_2 < ... after blocks of b_1 | b_2 | ... cells, cell c begins at
  *   position(c) = c * scale + sum_i (g_i - g_(i-1)) * floor(c / b_i).
- * Gaps grow with the blocks and vanish when blocks are small, so that no level of detail turns into a grid of lines.
+ * and `extra` more for each break at or before c. Gaps grow with the blocks and vanish when blocks are small, so that no level of detail turns into a grid of lines.
  */
 
 export interface Gap {
@@ -16,6 +16,9 @@ export interface Axis {
   scale: number;
   /** Innermost first. */
   gaps: Gap[];
+  /** Cells before which a further gap of `extra` pixels lies: where stretches are of unlike length. */
+  breaks: number[];
+  extra: number;
 }
 
 /** Room after a block that is `px` pixels long: the outermost kind (`facet`) is wider, and may carry labels (`label`). */
@@ -28,13 +31,28 @@ function gapAfter(px: number, facet: boolean, label: number): number {
 }
 
 /** `blocks` as in Sheet, `facet` the size of a whole block when there are facets, `label` room for labels above each. */
-export function makeAxis(cells: number, scale: number, blocks: number[], facet: number, label = 0): Axis {
+export function makeAxis(
+  cells: number,
+  scale: number,
+  blocks: number[],
+  facet: number,
+  label = 0,
+  breaks: number[] = [],
+): Axis {
   const gaps: Gap[] = [];
   for (const every of blocks) {
     const px = Math.max(gaps.at(-1)?.px ?? 0, gapAfter(every * scale, every === facet, label));
     if (px > 0) gaps.push({ every, px });
   }
-  return { cells, scale, gaps };
+  const least = Math.min(...breaks.map((at, i) => at - (breaks[i - 1] ?? 0)));
+  const inner = gaps.at(-1)?.px ?? 0;
+  return {
+    cells,
+    scale,
+    gaps,
+    breaks,
+    extra: breaks.length > 0 ? Math.max(inner, gapAfter(least * scale, true, 0)) : 0,
+  };
 }
 
 /** Where cell `at` (fractions too) begins, from the start of the sheet. */
@@ -45,6 +63,7 @@ export function position(axis: Axis, at: number): number {
     px += (gap.px - below) * Math.floor(at / gap.every);
     below = gap.px;
   }
+  for (const each of axis.breaks) if (each <= at) px += axis.extra;
   return px;
 }
 
@@ -57,6 +76,16 @@ export const extent = (axis: Axis): number => endOf(axis, axis.cells);
 /** The cell at a pixel, with fraction; `gap` when it lies between blocks, or outside (then the nearest end). */
 export function cellAt(axis: Axis, px: number): { at: number; gap: boolean } {
   if (px < 0) return { at: 0, gap: true };
+  const { breaks, extra } = axis;
+  let passed = 0;
+  while (passed < breaks.length && position(axis, breaks[passed] as number) <= px) passed++;
+  const found = cellBetween(axis, px - passed * extra);
+  const next = breaks[passed];
+  return next !== undefined && found.at >= next ? { at: next, gap: true } : found;
+}
+
+/** The same without breaks. */
+function cellBetween(axis: Axis, px: number): { at: number; gap: boolean } {
   let cell = 0;
   let rest = px;
   for (let i = axis.gaps.length - 1; i >= 0; i--) {

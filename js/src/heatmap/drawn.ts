@@ -2,7 +2,7 @@
 import type { Store } from "../state/store";
 import { position } from "./axis";
 import type { Rgb } from "./colormap";
-import { cellOf } from "./layout";
+import { cellOf, isShown } from "./layout";
 import { binOf, keyAt } from "./reading";
 import type { Session } from "./session";
 import type { Stage } from "./stage";
@@ -23,6 +23,7 @@ export interface Drawn {
 export function drawnAt(stage: Stage, store: Store, session: Session | null, index: number[]): Drawn | null {
   const view = session?.view;
   if (!session || !view || index.length !== session.sheet.layout.shape.length || session.sheet.cells === 0) return null;
+  if (!isShown(session.sheet, index)) return null;
   const { row, column } = cellOf(session.sheet, index);
   const x = view.x + position(view.columns, column) + Math.max(0.25, view.columns.scale / 2 - 0.5);
   const y = view.y + position(view.rows, row) + Math.max(0.25, view.rows.scale / 2 - 0.5);

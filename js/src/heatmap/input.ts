@@ -4,8 +4,9 @@ import { assertNever } from "../state/assert-never";
 import { unite } from "../state/cell-sets";
 import type { BrushMode } from "../state/store";
 import { commandOf, moveCursor } from "./keyboard";
-import type { Cell } from "./layout";
+import type { AxisRange, Cell, Sheet } from "./layout";
 import type { Picture } from "./picture";
+import { pickedAt } from "./places";
 import { regionsOfRect } from "./regions";
 import { cancel, IDLE, move, paintedIndices, press, release, span } from "./tools";
 import { pan, reveal, visible } from "./viewport";
@@ -71,7 +72,12 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     if (event.shiftKey && picture.gesture.kind === "select" && picture.anchor) {
       picture.gesture = { ...picture.gesture, from: picture.anchor, dragged: true };
       picture.cursor = picture.gesture.to;
-    } else if (event.shiftKey && picture.gesture.kind === "label" && selected) {
+    } else if (
+      event.shiftKey &&
+      picture.gesture.kind === "label" &&
+      selected &&
+      session.sheet.layout.orders.length === 0
+    ) {
       picture.gesture = { kind: "label", region: unite(selected.region.axes, picture.gesture.region) };
     } else if (point.target.kind === "cell" && picture.gesture.kind !== "pan") {
       picture.cursor = point.target.cell;
@@ -112,9 +118,9 @@ export function listen(picture: Picture, signal: AbortSignal): void {
       void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
       return;
     }
-    if (commit.kind === "label") return actions.selectAxes(commit.region);
+    if (commit.kind === "label") return selectPlaces(session.sheet, [commit.region]);
     picture.cursor = commit.cursor;
-    actions.selectParts(commit.regions);
+    selectPlaces(session.sheet, commit.regions);
   });
 
   on("pointercancel", drop);
@@ -148,9 +154,15 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     false,
   );
 
+  const selectPlaces = (sheet: Sheet, places: AxisRange[][]) => {
+    const parts = pickedAt(sheet, places);
+    if (parts) actions.selectParts(parts);
+    else store.alert.value = { message: "These cells are scattered over two sorted axes. Select along one of them." };
+  };
+
   const selectSpan = (from: Cell, to: Cell) => {
     const { session } = picture;
-    if (session) actions.selectParts(regionsOfRect(session.sheet, span(from, to)));
+    if (session) selectPlaces(session.sheet, regionsOfRect(session.sheet, span(from, to)));
   };
 
   on("keydown", (event) => {

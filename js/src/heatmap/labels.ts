@@ -1,6 +1,9 @@
 /** Labels in the margins: which blocks, rows and columns get their number, where, and what a click on one selects. Pure. */
+
+import type { Group } from "../kernel/protocol";
 import { type Axis, endOf, position } from "./axis";
-import { type AxisRange, type Sheet, sizes } from "./layout";
+import { type AxisRange, evenSize, groupsOf, indexAt, type Sheet, sizes } from "./layout";
+import { shownRanges } from "./regions";
 import { type View, visible } from "./viewport";
 
 /** Labels of columns and facets stand this far above the cells: clear of the first row's label and of selection frames. */
@@ -23,30 +26,63 @@ export interface Label {
   kind: "row" | "column" | "facet";
 }
 
+/** One row of labels that there could be: the indices of an axis, or a group's stretches of it. */
 interface Step {
   axis: number;
-  /** Cells of one index of this axis. */
+  /** Cells of one index or stretch. */
   stride: number;
   size: number;
+  group?: Group;
+  /** Where stretches of unlike length begin, in cells. */
+  starts?: number[];
 }
 
-/** Axes along one direction with more than one index, outermost first. */
+/** Axes along one direction with more than one index, outermost first, before each its groups. */
 function steps(sheet: Sheet, axes: number[]): Step[] {
-  const radix = sizes(sheet.layout, axes);
+  const { layout } = sheet;
+  const radix = sizes(layout, axes);
   let stride = radix.reduce((a, b) => a * b, 1);
   const out: Step[] = [];
   axes.forEach((axis, k) => {
     const size = radix[k] ?? 1;
     stride /= size;
+    for (const group of groupsOf(layout, axis)) {
+      const each = evenSize(group, size);
+      const step = { axis, stride: each * stride, size: group.starts.length, group };
+      if (each > 0) out.push(step);
+      else if (k === 0 && sheet.facets === 1)
+        out.push({ ...step, starts: group.starts.map((start) => start * stride) });
+    }
     if (size > 1) out.push({ axis, stride, size });
   });
   return out;
 }
 
-/** The outermost axis of which at least two indices are on screen; the innermost when there is none. */
+/** How many stretches of a step begin up to a cell, less one. */
+const countAt = ({ starts, stride }: Step, at: number): number =>
+  starts ? starts.filter((start) => start <= at).length - 1 : Math.floor(at / stride);
+
+/** Stretches of a step between two cells, as many as have room at every `every`-th. */
+function* stretches(step: Step, low: number, high: number, total: number, every: number) {
+  const { starts, stride } = step;
+  for (let k = Math.ceil(countAt(step, low) / every) * every; ; k += every) {
+    const start = starts ? (starts[k] ?? high) : k * stride;
+    if (start >= high) return;
+    yield { k, start, stop: starts ? (starts[k + 1] ?? total) : start + stride };
+  }
+}
+
+/** The outermost step of which at least two stretches are on screen; the innermost when there is none. */
 function chosen(candidates: Step[], from: number, to: number): number {
-  const at = candidates.findIndex((each) => Math.floor(from / each.stride) !== Math.floor((to - 1) / each.stride));
+  const at = candidates.findIndex((each) => countAt(each, from) !== countAt(each, to - 1));
   return at >= 0 ? at : candidates.length - 1;
+}
+
+/** Of nested groups the inner one, where it has room: its labels say the outer one, too ("q 3"). */
+function deeper(candidates: Step[], level: number, axis: Axis, need: number): number {
+  const [here, next] = [candidates[level], candidates[level + 1]];
+  const nested = here?.group && next?.group && next.axis === here.axis && !next.starts;
+  return nested && extentOf(axis, next.stride, 0) >= need ? level + 1 : level;
 }
 
 /** 1, 2, 5, 10, 20, ...: the least that keeps labels apart. */
@@ -56,7 +92,20 @@ function thin(pitch: number, need: number): number {
   return every;
 }
 
-export const nameOf = (sheet: Sheet, axis: number): string => sheet.layout.labels[axis] ?? "";
+/** What an axis is called, and what it is sorted by. */
+export function nameOf({ layout }: Sheet, axis: number): string {
+  const by = layout.orders.find((order) => order.axis === axis)?.by;
+  const how = by === undefined ? "" : by === "similar" ? "alike" : `by ${by}`;
+  return `${layout.labels[axis] ?? ""} ${how}`.trim();
+}
+
+const nameOfStep = (sheet: Sheet, { axis, group }: Step): string => (group ? group.name : nameOf(sheet, axis));
+
+const textOf = (sheet: Sheet, { axis, group, size }: Step, k: number): string =>
+  group ? (group.labels[k % size] ?? "") : String(indexAt(sheet, axis, k % size));
+
+const longestOf = ({ group, size }: Step): number =>
+  group ? Math.max(...group.labels.map((label) => label.length)) : String(size - 1).length;
 
 /** Room on the left that row labels need: the longest number, and the axis name where it is short. */
 export function marginFor(sheet: Sheet): number {
@@ -64,19 +113,19 @@ export function marginFor(sheet: Sheet): number {
   if (candidates.length === 0) return sheet.layout.columns.length > 0 || sheet.facets > 1 ? 34 : 12;
   let longest = 0;
   for (const each of candidates) {
-    longest = Math.max(longest, nameOf(sheet, each.axis).length + 1 + String(each.size - 1).length);
+    longest = Math.max(longest, nameOfStep(sheet, each).length + 1 + longestOf(each));
   }
   return Math.max(34, Math.ceil(Math.min(longest, 14) * CHARACTER) + 14);
 }
 
-const full = (sheet: Sheet): AxisRange[] => sheet.layout.shape.map((n): AxisRange => [0, n, 1]);
-
 /** The region of step `level` at cell `at` of a block: outer axes fixed too, as far as `fixed` says they are. */
 function regionAt(sheet: Sheet, all: Step[], level: number, at: number, facet: number | null): AxisRange[] {
-  const ranges = full(sheet);
+  const ranges = shownRanges(sheet);
   for (const step of all.slice(0, level + 1)) {
-    const digit = Math.floor(at / step.stride) % step.size;
-    ranges[step.axis] = [digit, digit + 1, 1];
+    const { axis, group } = step;
+    const k = countAt(step, at) % step.size;
+    const stop = group?.starts[k + 1] ?? sheet.layout.shape[axis] ?? 1;
+    ranges[axis] = group ? [group.starts[k] ?? 0, stop, 1] : [k, k + 1, 1];
   }
   if (facet !== null) fixFacet(sheet, ranges, facet);
   return ranges;
@@ -93,7 +142,7 @@ function fixFacet(sheet: Sheet, ranges: AxisRange[], facet: number): void {
 
 /** All cells of one facet: what a click on its frame or label selects. */
 export function facetRegion(sheet: Sheet, facet: number): AxisRange[] {
-  const ranges = full(sheet);
+  const ranges = shownRanges(sheet);
   fixFacet(sheet, ranges, facet);
   return ranges;
 }
@@ -110,24 +159,23 @@ function rowLabels(sheet: Sheet, view: View): Label[] {
   const axis = view.rows;
   const block = sheet.block_rows;
   const one_line = Math.floor(seen.row0 / block) === Math.floor((seen.row1 - 1) / block);
-  const level = one_line ? chosen(all, seen.row0 % block, ((seen.row1 - 1) % block) + 1) : 0;
+  const outer = one_line ? chosen(all, seen.row0 % block, ((seen.row1 - 1) % block) + 1) : 0;
+  const level = deeper(all, outer, axis, 14);
   const step = all[level] as Step;
   // Above every line of facets the count begins anew, and a label says which facets only when all on screen are one.
   const alone = sheet.facets > 1 && one_line && sheet.wrap === 1 ? Math.floor(seen.row0 / block) : null;
-  const every = thin(extentOf(axis, step.stride, seen.row0), 16);
+  const every = step.starts ? 1 : thin(extentOf(axis, step.stride, seen.row0), 16);
   const out: Label[] = [];
-  const name = nameOf(sheet, step.axis);
+  const name = nameOfStep(sheet, step);
   const first_line = Math.floor(seen.row0 / block);
   const last_line = Math.floor((seen.row1 - 1) / block);
   for (let line = first_line; line <= last_line; line++) {
     const low = Math.max(seen.row0, line * block);
     const high = Math.min(seen.row1, (line + 1) * block);
     const begin = line * block;
-    let k = Math.floor((low - begin) / step.stride);
-    k = Math.ceil(k / every) * every;
-    for (; begin + k * step.stride < high; k += every) {
-      const start = begin + k * step.stride;
-      const stop = start + step.stride;
+    for (const found of stretches(step, low - begin, high - begin, block, every)) {
+      const start = begin + found.start;
+      const stop = begin + found.stop;
       const y0 = Math.max(0, view.y + position(axis, start));
       const y1 = Math.min(view.area.height, view.y + endOf(axis, stop));
       if (y1 <= y0) continue;
@@ -135,16 +183,15 @@ function rowLabels(sheet: Sheet, view: View): Label[] {
       const y = Math.max(5, (y0 + y1) / 2);
       const last = out.at(-1);
       if (last && y - last.y < 11.5) continue;
-      const index = k % step.size;
       const half = Math.max((y1 - y0) / 2, 6);
       out.push({
-        text: String(index),
+        text: textOf(sheet, step, found.k),
         prefix: "",
         x: -8,
         y,
         align: "right",
         box: { x0: -200, y0: y - half, x1: 0, y1: y + half },
-        region: regionAt(sheet, all, level, start - begin, alone),
+        region: regionAt(sheet, all, level, found.start, alone),
         kind: "row",
       });
     }
@@ -170,16 +217,12 @@ function topLabels(sheet: Sheet, view: View): Label[] {
   const facets = sheet.facets > 1;
   const all = facets ? [] : steps(sheet, sheet.layout.columns);
   if (!facets && all.length === 0) return out;
-  const level = facets ? 0 : chosen(all, seen.column0, seen.column1);
-  const step = all[level];
-  const stride = facets ? sheet.block_columns : (step as Step).stride;
-  const size = facets ? sheet.facets : (step as Step).size;
-  const axis_name = facets
-    ? sheet.layout.facets.map((each) => nameOf(sheet, each)).join(" ")
-    : nameOf(sheet, (step as Step).axis);
-  const pitch = extentOf(axis, stride, seen.column0);
-  const digits = String(size - 1).length + (facets ? (sheet.layout.facets.length - 1) * 2 : 0);
-  const every = thin(pitch, digits * CHARACTER + 10);
+  const level = facets ? 0 : deeper(all, chosen(all, seen.column0, seen.column1), axis, 6 * CHARACTER + 10);
+  const step: Step = facets ? { axis: -1, stride: sheet.block_columns, size: sheet.facets } : (all[level] as Step);
+  const axis_name = facets ? sheet.layout.facets.map((each) => nameOf(sheet, each)).join(" ") : nameOfStep(sheet, step);
+  const pitch = extentOf(axis, step.stride, seen.column0);
+  const digits = longestOf(step) + (facets ? (sheet.layout.facets.length - 1) * 2 : 0);
+  const every = step.starts ? 1 : thin(pitch, digits * CHARACTER + 10);
   const lines = facets ? Math.floor((seen.row1 - 1) / sheet.block_rows) : 0;
   const gap = view.rows.gaps.at(-1);
   const roomy = facets && gap !== undefined && gap.every === sheet.block_rows && gap.px >= 14;
@@ -189,14 +232,13 @@ function topLabels(sheet: Sheet, view: View): Label[] {
     if (line * sheet.block_rows > seen.row0 && !roomy) break;
     let first = true;
     let end = 0;
-    const begin = Math.ceil(Math.floor(seen.column0 / stride) / every) * every;
-    for (let k = begin; k * stride < seen.column1; k += every) {
+    for (const { k, start: from, stop } of stretches(step, seen.column0, seen.column1, sheet.columns, every)) {
       const facet = line * sheet.wrap + k;
       if (facets && (facet >= sheet.facets || k >= sheet.wrap)) break;
-      const x0 = view.x + position(axis, k * stride);
-      const x1 = view.x + endOf(axis, (k + 1) * stride);
-      const region = facets ? facetRegion(sheet, facet) : regionAt(sheet, all, level, k * stride, null);
-      const text = facets ? facetText(sheet, region) : String(k % size);
+      const x0 = view.x + position(axis, from);
+      const x1 = view.x + endOf(axis, stop);
+      const region = facets ? facetRegion(sheet, facet) : regionAt(sheet, all, level, from, null);
+      const text = facets ? facetText(sheet, region) : textOf(sheet, step, k);
       const width = text.length * CHARACTER;
       // A block narrower than its label has it centred; a wide one at its left edge, like a heading.
       const centred = x1 - x0 < width + 12;
@@ -236,7 +278,7 @@ function topLabels(sheet: Sheet, view: View): Label[] {
         y: top - LIFT,
         align: "left",
         box: { x0: 0, x1: 0, y0: 0, y1: 0 },
-        region: full(sheet),
+        region: shownRanges(sheet),
         kind: "column",
       });
     }
@@ -245,7 +287,7 @@ function topLabels(sheet: Sheet, view: View): Label[] {
 }
 
 function facetText(sheet: Sheet, region: AxisRange[]): string {
-  return sheet.layout.facets.map((axis) => String(region[axis]?.[0] ?? 0)).join(",");
+  return sheet.layout.facets.map((axis) => String(indexAt(sheet, axis, region[axis]?.[0] ?? 0))).join(",");
 }
 
 export function labels(sheet: Sheet, view: View): Label[] {

@@ -3,7 +3,7 @@
  * all is aborted, so that a pan or zoom does not wait for pictures that nobody sees.
  */
 import { Refused } from "../kernel/client";
-import type { TileKey } from "../kernel/protocol";
+import type { LayoutCall, TileKey } from "../kernel/protocol";
 import type { Actions } from "../state/actions";
 import type { TileCache } from "./tile-cache";
 
@@ -30,6 +30,7 @@ export class Loader {
     private readonly ask: Actions["tiles"],
     private readonly onLoad: () => void,
     private readonly view = "value",
+    private readonly call: LayoutCall | undefined = undefined,
   ) {}
 
   get loading(): boolean {
@@ -70,7 +71,7 @@ export class Loader {
     const request = { keys: new Set(missing.map((key) => key.join(","))), encoding, abort };
     this.asked = request;
     try {
-      const reply = await this.ask(this.name, missing, encoding, abort.signal, this.view);
+      const reply = await this.ask(this.name, missing, encoding, abort.signal, this.view, this.call);
       if (this.stopped) return;
       // An aborted request that answers all the same still brought good tiles.
       this.cache.put(reply.tiles, reply.buffer, reply.revision, this.want.keys);

@@ -6,6 +6,7 @@ import { colours, css, entryOf, limitOf, rgb } from "./colormap";
 import type { Label } from "./labels";
 import { type AxisRange, type Cell, cellsOfFlat, type Rect, type Sheet } from "./layout";
 import type { OverlayScene } from "./overlay";
+import { placesOf } from "./places";
 import { rectsOfRegion, regionsOfRect } from "./regions";
 import type { Session } from "./session";
 import type { Stage } from "./stage";
@@ -66,8 +67,8 @@ export function overlayScene(over: Over): OverlayScene {
   const dpr = devicePixelRatio;
   const seen = visible(view);
   const gap = { rows: 1 / (view.rows.scale * dpr), columns: 1 / (view.columns.scale * dpr) };
-  const rects = (regions: AxisRange[][]): Rect[] =>
-    regions.flatMap((ranges) => rectsOfRegion(sheet, ranges, seen, gap));
+  const shown = (places: AxisRange[][]): Rect[] => places.flatMap((ranges) => rectsOfRegion(sheet, ranges, seen, gap));
+  const rects = (regions: AxisRange[][]): Rect[] => shown(placesOf(sheet, regions));
   const selection = store.selection.peek();
   const dragged = draggedRegion(gesture, sheet);
   const preview = store.preview.peek();
@@ -86,7 +87,7 @@ export function overlayScene(over: Over): OverlayScene {
       !selection || dragged || gesture.kind === "brush" || selection.cells
         ? []
         : rects(selection.parts ?? [selection.region.axes]),
-    preview: rects(dragged ?? (preview && preview.picked.byteLength === 0 ? [preview.region.axes] : [])),
+    preview: dragged ? shown(dragged) : preview?.picked.byteLength === 0 ? rects([preview.region.axes]) : [],
     held: held.map((hold) => heldBy(hold, store.held.peek().get(hold.id), sheet, seen, rects)),
     cursor: over.cursor,
     brush:

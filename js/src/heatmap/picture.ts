@@ -4,6 +4,7 @@
  */
 import { effect, signal } from "@preact/signals";
 import type { Actions } from "../state/actions";
+import { extra } from "../state/extra";
 import type { OpenTensor, Store } from "../state/store";
 import { position } from "./axis";
 import { colours, limitOf } from "./colormap";
@@ -17,7 +18,7 @@ import { drawOverlay } from "./overlay";
 import { binText, exactValue, legendOf, line } from "./reading";
 import type { Reading, Readout } from "./readout";
 import { drawTiles, tableOf } from "./scene";
-import { endSession, keyOf, openSession, type Session, sameSheet, type TileCaches } from "./session";
+import { endSession, keyOf, openSession, type Session, sameSheet, shownBy, type TileCaches } from "./session";
 import { Stage } from "./stage";
 import { type Gesture, IDLE, type Point } from "./tools";
 import { fitView, resize, type View, type Wanted, wantedTiles, zoom } from "./viewport";
@@ -47,6 +48,7 @@ export class Picture {
   focused = false;
 
   private frame_request = 0;
+  private readonly again = (): void => this.redraw();
   private labels: Label[] = [];
   /** What is under the mouse, found anew with each frame: the picture moves below it too. */
   private hover: Point | null = null;
@@ -63,9 +65,10 @@ export class Picture {
     this.stage = new Stage(host, () => this.redraw());
     this.stop.push(
       actions.onChanged((changed, revision) => {
-        for (const [name, cache] of this.caches) {
+        for (const [key, cache] of this.caches) {
+          const { name, shows } = shownBy(key);
           // What a view shows beside an edited cell may change, too: what was held, what stood there before.
-          if (changed === "everything" || name.includes(" ")) cache.mark("everything", revision);
+          if (changed === "everything" || shows !== "value") cache.mark("everything", revision);
           else for (const [which, bounds] of changed) if (which === name) cache.mark(bounds, revision);
         }
         this.session?.loader.retry();
@@ -79,6 +82,7 @@ export class Picture {
         void [store.revision.value, store.reduction.value, store.range.value, store.dark.value, store.selection.value];
         void [store.tool.value, store.brush_size.value, store.brush_value.value, store.brush_mode.value];
         void [store.hello.value, store.lab.value, store.preview.value, store.held.value];
+        void [store.profile.value, extra.value];
         this.redraw();
       }),
     );
@@ -196,6 +200,9 @@ export class Picture {
       return;
     }
     const { sheet, margins, cache } = session;
+    const edges = store.profile.peek() !== null && sheet.facets === 1;
+    margins.right = edges ? 72 : 12;
+    margins.bottom = edges ? 88 : 40;
     const area = {
       width: Math.max(1, stage.width - margins.left - margins.right),
       height: Math.max(1, room - margins.top - margins.bottom),
@@ -234,6 +241,7 @@ export class Picture {
       stage.overlay,
       overlayScene({ stage, store, session, view, wanted, labels: placed, gesture, hover, cursor, painted: cells }),
     );
+    extra.peek()?.drawDetails({ stage, store, actions: this.actions, session, view, wanted, redraw: this.again });
     this.legend.value = legendOf(wanted, sheet);
     this.read(session, wanted);
     const painted = `${session.name}@${store.revision.peek()}`;
@@ -269,7 +277,12 @@ export class Picture {
     const use_pointer = this.follow === "pointer" && this.hover !== null;
     const found = use_pointer ? this.reading(session, session.pointer, pointed) : this.focused ? cursor : null;
     const cell = use_pointer ? pointed : this.cursor;
-    const bin = found && cell ? binText(session.cache, wanted, cell) : "";
+    let bin = found && cell ? binText(session.cache, wanted, cell) : "";
+    if (found && cell) {
+      const { store, actions, again: redraw } = this;
+      const edge = extra.peek()?.edgeText({ store, actions, session, redraw }, cell) ?? "";
+      bin = [bin, edge].filter(Boolean).join(" · ");
+    }
     this.show({ text: found ? line(found) : "", was: found?.was ? `was ${found.was}` : "", bin });
   }
 

@@ -1,5 +1,6 @@
 /**
- * Regions of a tensor (a range per axis) and rectangles of its sheet, there and back.
+ * Regions of a tensor (a range per axis) and rectangles of its sheet, there and back. Ranges here are of places: where an axis
+ * is sorted, places.ts knows which indices stand there.
  *
  * From a rectangle to a region: the result of `regionOfRect` is always one basic region. Where a rectangle crosses a block boundary of an
  * outer axis, the axes inside it snap to their whole length. Over several facets the other direction stays as drawn;
@@ -9,6 +10,19 @@
 import { type AxisRange, type Rect, type Sheet, sizes } from "./layout";
 
 const whole = (n: number): AxisRange => [0, n, 1];
+
+/** Everything that is shown. */
+export function shownRanges({ layout }: Sheet): AxisRange[] {
+  const ranges = layout.shape.map(whole);
+  for (const [axis, still] of layout.fixed) ranges[axis] = [still, still + 1, 1];
+  return ranges;
+}
+
+const isHidden = ({ layout }: Sheet, ranges: AxisRange[]): boolean =>
+  layout.fixed.some(([axis, still]) => {
+    const [start, stop, step] = ranges[axis] as AxisRange;
+    return still < start || still >= stop || (still - start) % step !== 0;
+  });
 
 /** Ranges of a mixed radix number that hold every number in [low, high]: equal leading digits stay, inner ones snap. */
 function snap(radix: number[], low: number, high: number): AxisRange[] {
@@ -67,7 +81,7 @@ export function regionOfRect(sheet: Sheet, rect: Rect): AxisRange[] | null {
     ? column_radix.map(whole)
     : snap(column_radix, column0 % block_columns, column1 % block_columns);
 
-  const ranges = layout.shape.map(whole);
+  const ranges = shownRanges(sheet);
   for (const [axes, found] of [
     [layout.facets, facet_ranges],
     [layout.rows, row_ranges],
@@ -102,7 +116,8 @@ export function regionsOfRect(sheet: Sheet, rect: Rect): AxisRange[][] {
   for (let line = line0; line <= line1; line++) {
     const first = line * wrap + across0;
     const stop = Math.min(line * wrap + across1, facets);
-    if (first < stop) out.push(layout.shape.map((size, at) => (at === axis ? [first, stop, 1] : whole(size))));
+    const everything = shownRanges(sheet);
+    if (first < stop) out.push(everything.map((range, at) => (at === axis ? [first, stop, 1] : range)));
   }
   return out;
 }
@@ -189,7 +204,7 @@ export function rectsOfRegion(
   limit = 512,
 ): Rect[] {
   const { layout, block_rows, block_columns, wrap } = sheet;
-  if (sheet.cells === 0 || view.row0 >= view.row1 || view.column0 >= view.column1) return [];
+  if (sheet.cells === 0 || view.row0 >= view.row1 || view.column0 >= view.column1 || isHidden(sheet, ranges)) return [];
   const row_radix = sizes(layout, layout.rows);
   const column_radix = sizes(layout, layout.columns);
   const facet_radix = sizes(layout, layout.facets);
@@ -258,7 +273,7 @@ export function regionMeets(sheet: Sheet, ranges: AxisRange[], rect: Rect): bool
   const { layout, block_rows, block_columns, wrap } = sheet;
   const row1 = Math.min(rect.row1, sheet.rows);
   const column1 = Math.min(rect.column1, sheet.columns);
-  if (sheet.cells === 0 || rect.row0 >= row1 || rect.column0 >= column1) return false;
+  if (sheet.cells === 0 || rect.row0 >= row1 || rect.column0 >= column1 || isHidden(sheet, ranges)) return false;
   const row_radix = sizes(layout, layout.rows);
   const column_radix = sizes(layout, layout.columns);
   const facet_radix = sizes(layout, layout.facets);

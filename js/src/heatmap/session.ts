@@ -9,10 +9,10 @@ import { Readout } from "./readout";
 import { TileCache } from "./tile-cache";
 import type { View } from "./viewport";
 
-/** Tiles of tensors shown before, by name, so that coming back shows them at once. */
+/** Tiles of tensors shown before, by name, view and layout, so that coming back shows them at once. */
 export type TileCaches = Map<string, TileCache>;
 
-const KEPT_CACHES = 6;
+const KEPT_CACHES = 12;
 const KEPT_BYTES = 8 * 2 ** 20;
 const SHOWN_BYTES = 64 * 2 ** 20;
 
@@ -43,8 +43,8 @@ export function openSession(
 ): Session | null {
   const { name, layout } = open;
   if (!layout) return null;
-  const sheet = makeSheet(layout);
-  const cache = cacheOf(caches, shows === "value" ? name : `${name} ${shows}`, sheet);
+  const sheet = makeSheet(layout, open.orders);
+  const cache = cacheOf(caches, keyOf(open, shows), sheet);
   const columns = store.hello.peek()?.tensors;
   const read = (cells: number[][]) => actions.read(name, cells, shows);
   return {
@@ -54,7 +54,7 @@ export function openSession(
     sheet,
     dtype: columns?.dtype[columns.name.indexOf(name)] ?? "",
     cache,
-    loader: new Loader(name, cache, actions.tiles, redraw, shows),
+    loader: new Loader(name, cache, actions.tiles, redraw, shows, open.call),
     pointer: new Readout(read, redraw),
     cursor: new Readout(read, redraw),
     margins: { left: marginFor(sheet), top: 26, right: 12, bottom: 40 },
@@ -63,8 +63,12 @@ export function openSession(
   };
 }
 
+/** Whether a cell of one sheet lies where it lies in the other; at another index of a fixed axis, or in another order, too. */
 export const sameSheet = (session: Session, name: string, sheet: Sheet): boolean =>
-  session.name === name && JSON.stringify(session.sheet.layout) === JSON.stringify(sheet.layout);
+  session.name === name && placesOf(session.sheet) === placesOf(sheet);
+
+const placesOf = ({ layout: { shape, rows, columns, facets, wrap, fixed } }: Sheet): string =>
+  JSON.stringify([shape, rows, columns, facets, wrap, fixed.map(([axis]) => axis)]);
 
 export function endSession(session: Session): void {
   session.loader.dispose();
@@ -73,11 +77,14 @@ export function endSession(session: Session): void {
   session.cache.trim(KEPT_BYTES);
 }
 
-/** Tiles by name, and for other views by name and view: a space is in no dotted name. */
+/** Of which tensor and which view the tiles under a key are: a space is in neither. */
+export const shownBy = (key: string): { name: string; shows: string } => {
+  const [name = "", shows = ""] = key.split(" ");
+  return { name, shows };
+};
+
 function cacheOf(caches: TileCaches, key: string, sheet: Sheet): TileCache {
-  const old = caches.get(key);
-  const same = old !== undefined && JSON.stringify(old.sheet.layout) === JSON.stringify(sheet.layout);
-  const cache = same ? old : new TileCache(sheet);
+  const cache = caches.get(key) ?? new TileCache(sheet);
   cache.trim(SHOWN_BYTES);
   caches.delete(key);
   caches.set(key, cache);

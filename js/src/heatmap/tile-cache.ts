@@ -6,6 +6,7 @@
  */
 import type { TileHead, TileKey } from "../kernel/protocol";
 import type { AxisRange, Sheet } from "./layout";
+import { boundsOf } from "./places";
 import { regionMeets } from "./regions";
 import { tileRect } from "./viewport";
 
@@ -156,7 +157,13 @@ export class TileCache {
   mark(bounds: [number, number][] | "everything", revision: number): boolean {
     const change: Change = {
       revision,
-      ranges: bounds === "everything" ? null : bounds.map(([start, stop]): AxisRange => [start, stop, 1]),
+      ranges:
+        bounds === "everything"
+          ? null
+          : boundsOf(
+              this.sheet,
+              bounds.map(([start, stop]): AxisRange => [start, stop, 1]),
+            ),
     };
     this.remember(change);
     let any = false;

@@ -30,9 +30,16 @@ export interface View {
 }
 
 const rowAxis = (sheet: Sheet, scale: number): Axis =>
-  makeAxis(sheet.rows, scale, sheet.row_blocks, sheet.facets > 1 ? sheet.block_rows : 0, LABEL_GAP);
+  makeAxis(sheet.rows, scale, sheet.row_blocks, sheet.facets > 1 ? sheet.block_rows : 0, LABEL_GAP, sheet.row_breaks);
 const columnAxis = (sheet: Sheet, scale: number): Axis =>
-  makeAxis(sheet.columns, scale, sheet.column_blocks, sheet.facets > 1 ? sheet.block_columns : 0);
+  makeAxis(
+    sheet.columns,
+    scale,
+    sheet.column_blocks,
+    sheet.facets > 1 ? sheet.block_columns : 0,
+    0,
+    sheet.column_breaks,
+  );
 
 /** The largest scale at which an axis fits; by bisection, because its gaps depend on the scale. */
 function largest(axis: (scale: number) => Axis, room: number, cells: number): number {

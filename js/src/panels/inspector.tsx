@@ -2,6 +2,7 @@
 import type { Summary, TensorColumns } from "../kernel/protocol";
 import { canPeek } from "../state/store";
 import type { Page } from "../state/view";
+import { Axes } from "./axes";
 import { count, labelledShape, number } from "./format";
 
 export function Inspector(page: Page) {
@@ -11,16 +12,19 @@ export function Inspector(page: Page) {
   if (!open || !tensors) return null;
   const at = tensors.name.indexOf(open.name);
   return (
-    <div class="wl-title">
-      <h3 title={open.name}>
-        <bdi dir="ltr">{open.name}</bdi>
-      </h3>
-      <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
-      <span class="wl-num wl-dim">{place(tensors, at)}</span>
-      <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
-      {open.about && <span class="wl-dim wl-about">{open.about}</span>}
-      <Look {...page} />
-    </div>
+    <>
+      <div class="wl-title">
+        <h3 title={open.name}>
+          <bdi dir="ltr">{open.name}</bdi>
+        </h3>
+        <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
+        <span class="wl-num wl-dim">{place(tensors, at)}</span>
+        <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
+        {open.about && <span class="wl-dim wl-about">{open.about}</span>}
+        <Look {...page} />
+      </div>
+      <Axes {...page} />
+    </>
   );
 }
 

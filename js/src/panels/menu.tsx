@@ -17,11 +17,13 @@ interface Props {
   off?: boolean;
   /** Opens upwards, as in a bar at the bottom. */
   up?: boolean;
+  /** Its left edge is the button's. */
+  left?: boolean;
   kind?: string;
   items: readonly Item[];
 }
 
-export function Menu({ text, name, title, off = false, up = false, kind = "", items }: Props) {
+export function Menu({ text, name, title, off = false, up = false, left = false, kind = "", items }: Props) {
   const open = useSignal(false);
   const root = useRef<HTMLSpanElement>(null);
   const all = (): HTMLElement[] => [...(root.current?.querySelectorAll<HTMLElement>('[role="menuitem"]') ?? [])];
@@ -36,7 +38,7 @@ export function Menu({ text, name, title, off = false, up = false, kind = "", it
     // biome-ignore lint/a11y/noStaticElementInteractions: the keys of the button and of the list in it.
     <span
       ref={root}
-      class={`wl-menu${up ? " wl-up" : ""}`}
+      class={`wl-menu${up ? " wl-up" : ""}${left ? " wl-at-left" : ""}`}
       onFocusOut={(event) => {
         if (!(event.relatedTarget instanceof Node && root.current?.contains(event.relatedTarget))) open.value = false;
       }}

@@ -4,8 +4,10 @@ import { type Answer, type Client, Gone, Refused } from "../kernel/client";
 import type {
   EditCall,
   HoldCall,
+  LayoutCall,
   Operations,
   RegionInfo,
+  Statistic,
   Target,
   TensorColumns,
   TileHead,
@@ -14,6 +16,7 @@ import type {
 import { type Axis, grow, invert, listText, otherParts, partsOfText, unite, whole } from "./cell-sets";
 import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Listener } from "./feed";
+import { opened } from "./layouts";
 import { cellCount, regionText } from "./region-text";
 import { type OpenTensor, type Store, viewed } from "./store";
 import { wordsFor } from "./words";
@@ -23,6 +26,10 @@ export interface Actions {
   openTensor(name: string, view?: string): Promise<void>;
   /** Another view of the open tensor; the selection stays. */
   showView(view: string): Promise<void>;
+  /** The open tensor with its axes in other roles, sorted or at other indices; undefined: as the layer suggests. */
+  arrange(call: LayoutCall | undefined): Promise<void>;
+  /** One number per index of an axis. */
+  profile(name: string, axis: number, stat: Statistic, view?: string): Promise<Float32Array>;
   /** Text of the region box. Asks `region`, sets the selection or the alert. Resolves to null when it does not fit. */
   selectText(text: string): Promise<RegionInfo | null>;
   /** A selection by mouse or keyboard, already known to fit: one [start, stop, step] per axis. */
@@ -69,6 +76,7 @@ export interface Actions {
     encoding: "f32" | "q8",
     signal: AbortSignal,
     view?: string,
+    call?: LayoutCall,
   ): Promise<{ tiles: TileHead[]; left: TileKey[]; buffer: DataView; revision: number }>;
   /** Called when cells changed, by anyone: the heatmap marks its tiles stale. Returns the unsubscribe function. */
   onChanged(callback: Listener): () => void;
@@ -77,6 +85,12 @@ export interface Actions {
   /** Takes the alert away: it was read. */
   dismiss(): void;
 }
+
+/** The kernel reads region texts up to this length. */
+const MOST_TEXT = 20_000;
+
+/** The field `layout` of a request, where one was asked for. */
+const laid = (call: LayoutCall | undefined): { layout?: LayoutCall } => (call ? { layout: call } : {});
 
 export function createActions(store: Store, client: Client): Actions {
   const feed = createFeed(store, client);
@@ -198,21 +212,38 @@ export function createActions(store: Store, client: Client): Actions {
         select(null);
       });
       client.setTrait("selected", name);
-      const answer = await ask(`opening ${name}`, () => client.request("open", { name, ...viewed(view) }));
+      const call = before?.name === name ? before.call : undefined;
+      const answer = await ask(`opening ${name}`, () =>
+        client.request("open", { name, ...viewed(view), ...laid(call) }),
+      );
       const open = store.open.value;
       if (!answer || open?.name !== name || open.view !== view) return;
-      store.open.value = opened(answer.reply, view);
+      store.open.value = opened(name, view, answer, call);
       meet(answer.revision);
       feed.summaries.complete();
     },
     async showView(view) {
       const before = store.open.value;
       if (!before || before.view === view) return;
-      const { name } = before;
-      const answer = await ask(`reading ${view}`, () => client.request("open", { name, ...viewed(view) }));
+      const { name, call } = before;
+      const answer = await ask(`reading ${view}`, () =>
+        client.request("open", { name, ...viewed(view), ...laid(call) }),
+      );
       // Null: the kernel has no such view, and said why. The picture stays.
       if (!answer || store.open.value?.name !== name) return;
-      store.open.value = opened(answer.reply, view);
+      store.open.value = opened(name, view, answer, call);
+      meet(answer.revision);
+      feed.summaries.complete();
+    },
+    async arrange(call) {
+      const before = store.open.value;
+      if (!before) return;
+      const { name, view } = before;
+      const words = call?.sort ? "sorting" : "laying out";
+      const answer = await ask(words, () => client.request("open", { name, ...viewed(view), ...laid(call) }));
+      const open = store.open.value;
+      if (!answer || open?.name !== name || open.view !== view) return;
+      store.open.value = opened(name, view, answer, call);
       meet(answer.revision);
       feed.summaries.complete();
     },
@@ -244,7 +275,12 @@ export function createActions(store: Store, client: Client): Actions {
       if (parts.length === 1) return actions.selectAxes(first);
       selecting = null;
       const numel = parts.reduce((sum, part) => sum + cellCount(part), 0);
-      select({ text: listText(parts, shapeOf(name)), numel, axes: parts.reduce(unite) }, undefined, parts);
+      const text = listText(parts, shapeOf(name));
+      if (text.length > MOST_TEXT) {
+        store.alert.value = { message: `${name}: these are too many single indices to list. Select fewer.` };
+        return;
+      }
+      select({ text, numel, axes: parts.reduce(unite) }, undefined, parts);
     },
     reselect(how) {
       const name = store.open.value?.name;
@@ -363,8 +399,12 @@ export function createActions(store: Store, client: Client): Actions {
     async read(name, cells, view) {
       return (await client.request("read", { name, ...viewed(view), cells })).reply.texts;
     },
-    async tiles(name, tiles, encoding, signal, view) {
-      const fields = { name, ...viewed(view), tiles, encoding };
+    async profile(name, axis, stat, view) {
+      const { buffer } = await client.request("profile", { name, ...viewed(view), axis, stat });
+      return new Float32Array(buffer.byteLength >> 2).map((_, i) => buffer.getFloat32(i * 4, true));
+    },
+    async tiles(name, tiles, encoding, signal, view, call) {
+      const fields = { name, ...viewed(view), ...laid(call), tiles, encoding };
       const { reply, buffer, revision } = await client.request("tiles", fields, { signal });
       meet(revision);
       return { tiles: reply.tiles, left: reply.left, buffer, revision };
@@ -422,11 +462,6 @@ const opening = (name: string, view: string): OpenTensor => ({
   about: "",
   signed: true,
 });
-
-const opened = (reply: Operations["open"]["reply"], view: string): OpenTensor => {
-  const { name, layout, summary, exact_text, views, about, signed } = reply;
-  return { name, view, layout, summary, exact_text, views, about, signed };
-};
 
 /** What a page shows first: a weight with something to see, or whatever there is. */
 function firstWorthSeeing(tensors: TensorColumns): string | undefined {

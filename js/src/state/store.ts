@@ -12,10 +12,12 @@ import type {
   HoldCall,
   LabState,
   Layout,
+  LayoutCall,
   Moments,
   Preview,
   ProgressPush,
   RegionInfo,
+  Statistic,
   Summary,
   Target,
   TransferRow,
@@ -39,6 +41,10 @@ export interface OpenTensor extends ViewInfo {
   layout: Layout | null;
   summary: Summary | null;
   exact_text: boolean;
+  /** How its axes were asked to lie; absent: as the layer suggests. */
+  call?: LayoutCall;
+  /** For each of the layout's orders the index at each place. */
+  orders?: Int32Array[];
 }
 
 /** A selection is a region, or painted cells as flat row-major indices. */
@@ -122,6 +128,8 @@ export interface Store {
   brush_value: Signal<string>;
   brush_mode: Signal<BrushMode>;
   reduction: Signal<Reduction>;
+  /** What stands along the edges of the picture for each row and column; null: nothing. */
+  profile: Signal<Statistic | null>;
   range: Signal<Range>;
   dark: Signal<boolean>;
   gradients: Signal<Gradients | null>;
@@ -157,6 +165,7 @@ export function createStore(): Store {
     brush_value: signal("0"),
     brush_mode: signal("set"),
     reduction: signal("extreme"),
+    profile: signal(null),
     range: signal({ kind: "symmetric" }),
     dark: signal(false),
     gradients: computed(() => lab.value?.gradients ?? null) as Signal<Gradients | null>,

@@ -1,0 +1,43 @@
+/** A layout on its way to the kernel and back. */
+import type { Answer } from "../kernel/client";
+import type { Layout, LayoutCall } from "../kernel/protocol";
+import type { OpenTensor } from "./store";
+
+/** Asks for this very layout again: its orders are named by their tokens. */
+export const callOf = ({ rows, columns, facets, fixed, orders }: Layout): LayoutCall => ({
+  rows,
+  columns,
+  facets,
+  fixed,
+  ...(orders.length > 0 ? { orders: orders.map((order) => order.token) } : {}),
+});
+
+/** What an answer to `open` says, as it is kept. The buffer has one int32 for each place of each order. */
+export function opened(
+  name: string,
+  view: string,
+  { reply, buffer }: Answer<"open">,
+  asked: LayoutCall | undefined,
+): OpenTensor {
+  const { layout, summary, exact_text, views, about, signed } = reply;
+  const all = new Int32Array(buffer.byteLength >> 2).map((_, i) => buffer.getInt32(i * 4, true));
+  let end = 0;
+  const orders = layout.orders.map(({ axis }) => {
+    const start = end;
+    end += layout.shape[axis] ?? 0;
+    return all.subarray(start, end);
+  });
+  const kept = asked ? { call: callOf(layout) } : {};
+  return {
+    name,
+    view,
+    layout,
+    summary,
+    exact_text,
+    views,
+    about,
+    signed,
+    ...(orders.length > 0 ? { orders } : {}),
+    ...kept,
+  };
+}
