@@ -540,3 +540,17 @@ def test_the_code_for_listed_cells_runs_for_every_narrow_float() -> None:
         lab["weight"][[0, 2]].mul_(2)
         exec(lab.history[-1].code, {"torch": torch, "model": twin})
         assert raw(twin.weight) == raw(model.weight) != raw(start)
+
+
+@pytest.mark.parametrize("rows", [3, 700])
+def test_an_edit_leaves_the_storage_as_free_as_it_was(rows: int) -> None:
+    """J1: `tensor.numpy()` on a parameter forbids torch to resize its storage, and FSDP resizes it in every step."""
+    model = nn.Linear(600, rows)
+    lab = wl.Lab(model)
+    lab["weight"].clamp_(-0.01, 0.01)
+    lab["weight"][1].mul_(0.5)
+    lab["weight"][[0, 1], [2, 3]].zero_()
+    lab["weight"].summary()
+    while lab.undo() is not None:
+        pass
+    assert model.weight.untyped_storage().resizable()

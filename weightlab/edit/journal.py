@@ -28,6 +28,7 @@ from weightlab.edit.step import TORCH_SAYS_NO, Companions, Step, refusal, set_fl
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
 from weightlab.model.region import Region
+from weightlab.model.sharded import is_gathered_for_now
 from weightlab.model.tree import ParameterTree, TensorInfo
 
 
@@ -236,6 +237,9 @@ class Journal:
             raise EditRefused(f"{info.title}: {info.reason}")
         tensor = self.tree.held(info)
         reason = storage.why_not_editable(tensor)
+        if not reason and is_gathered_for_now(tensor, self.tree.above(info.name)):
+            reason = "it is gathered from its shards for a forward, and what is written to it is dropped with it. "
+            reason += "Edit it after the backward, or after model.reshard()."
         if reason or tuple(tensor.shape) != edit.region.shape:
             reason = reason or f"the region is for shape {list(edit.region.shape)}. Index the tensor as it is now."
             raise EditRefused(f"{info.name} {list(tensor.shape)}: {reason}")

@@ -76,9 +76,16 @@ def differences(before: Tensor, after: Tensor, count: int) -> tuple[int, Tensor]
     in_pieces = after.device.type == "cpu" and after.is_contiguous() and before.is_contiguous()
     if after.numel() <= _PIECE or not in_pieces or before.dtype == torch.complex128:
         different = storage.differing(before, after).reshape(-1)
-        found = different.nonzero().flatten()
-        return len(found), found[:count]
-    one, other = (storage.as_integers(cells).view(-1).numpy() for cells in (before, after))
+        if after.numel() <= _PIECE:
+            found = different.nonzero().flatten()
+            return len(found), found[:count]
+        total, some = int(different.count_nonzero()), different[:0].nonzero().flatten()
+        for start in range(0, different.numel(), _PIECE):  # an index is eight times a mark: list no more than are shown
+            if len(some) >= min(count, total):
+                break
+            some = torch.cat([some, different[start : start + _PIECE].nonzero().flatten() + start])[:count]
+        return total, some
+    one, other = (storage.as_array(storage.as_integers(cells).view(-1)) for cells in (before, after))
 
     def compare(start: int, stop: int) -> tuple[int, list[int]]:
         buffer = np.empty(_PIECE, dtype=bool)

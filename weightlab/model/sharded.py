@@ -10,11 +10,11 @@ waits for the others. Random operations need a `seed`, since each process would 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weightlab.model.region import Axis, Region
 
@@ -43,6 +43,24 @@ def why_not_editable(tensor: DTensor) -> str:
     if tuple(local_shard(tensor).shape) != tuple(stop - start for start, stop in local_box(tensor)):
         return "it is a DTensor whose shards are not cut as torch.chunk cuts. Edit a full copy (full_tensor) instead."
     return ""
+
+
+def is_gathered_for_now(tensor: Tensor, above: Iterable[nn.Module]) -> bool:
+    """Whether `fully_shard` has put it in the place of its DTensor, as it does from a forward to the end of the backward.
+
+    After a forward without a backward it stays for longer. What is written to it is dropped with it (rule J10).
+
+    Args:
+        above: the modules that hold it, from the model down. Which of them were sharded is not public: where torch tells
+            it otherwise some day, nothing is found here.
+    """
+    for module in above:
+        find: Any = getattr(module, "_get_fsdp_state", None)
+        state = None if find is None else find()
+        group = getattr(state, "_fsdp_param_group", None)
+        if any(getattr(held, "_unsharded_param", None) is tensor for held in getattr(group, "fsdp_params", ())):
+            return True
+    return False
 
 
 def gather(tensor: DTensor) -> Tensor:

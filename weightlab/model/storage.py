@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,6 +111,11 @@ def as_integers(cells: Tensor) -> Tensor:
     if cells.dtype == torch.complex128:
         return torch.view_as_real(cells.resolve_conj()).view(torch.int64)
     return cells.view(_INTEGERS[cells.element_size()])
+
+
+def as_array(integers: Tensor) -> Any:
+    """The same memory for NumPy to read. `tensor.numpy()` would forbid torch to resize it from then on, as FSDP does."""
+    return np.from_dlpack(integers)
 
 
 def read(tensor: Tensor, region: Region) -> Tensor:
@@ -213,5 +219,5 @@ def fingerprint(cells: Tensor) -> bytes:
         for block in words.split(16):
             digest.update((block * weights).sum(1).cpu().numpy().tobytes())
         flat = flat[usable:]
-    digest.update(flat.cpu().numpy().tobytes())
+    digest.update(as_array(flat.cpu()).tobytes())
     return digest.digest()

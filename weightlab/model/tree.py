@@ -241,6 +241,11 @@ class ParameterTree:
             raise UnknownName(f"{path}: no module has this name.{_closest(path, self._modules)}")
         return self._modules[path]
 
+    def above(self, name: str) -> list[nn.Module]:
+        """The modules that hold a tensor, from the model down."""
+        dots = [at for at, letter in enumerate(name) if letter == "."]
+        return [self._modules[path] for path in ("", *(name[:at] for at in dots)) if path in self._modules]
+
     @property
     def modules(self) -> dict[str, nn.Module]:
         """Dotted path to submodule, the model itself under the empty path, in the model's order."""
