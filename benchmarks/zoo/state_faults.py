@@ -29,7 +29,9 @@ def constant(s: Specimen) -> Planted:
     if layer.after is not None:
         after = module(s, layer.after).weight
         after.copy_(after.mean(1, keepdim=True).expand_as(after))
-    return Planted((*around(layer), *own(layer.after)), lawful=("rank_collapse", "scale_low", "scale_high"))
+    return Planted(
+        (*around(layer), *own(layer.after)), lawful=("rank_collapse", "scale_low", "scale_high", "dead_relu")
+    )
 
 
 @fault("symmetric_units", "every unit a copy of the first")
@@ -40,7 +42,7 @@ def copies(s: Specimen) -> Planted:
     held.weight.copy_(held.weight[:1].expand_as(held.weight).clone())
     if held.bias is not None:
         held.bias.copy_(held.bias[:1].expand_as(held.bias).clone())
-    return Planted(around(layer))
+    return Planted(around(layer), lawful=("dead_relu",))  # where the first is off, all are
 
 
 @fault("symmetric_units", "the whole model constant")
