@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import weightlab as wl
 from tests.test_tiles import expected, info, sheet_by_loop
 from weightlab.errors import EditRefused
-from weightlab.see.groups import Group, role_of
+from weightlab.see.groups import Group, following_norm, role_of
 from weightlab.see.layout import Layout, Order, layout_of
 from weightlab.see.tiles import Pyramid
 
@@ -238,3 +238,20 @@ ROLES = {
 @pytest.mark.parametrize(("role", "names"), ROLES.items())
 def test_a_projection_is_known_by_its_name_or_not_at_all(role: str, names: tuple[str, ...]) -> None:
     assert {name: role_of(name) for name in names} == dict.fromkeys(names, role)
+
+
+def test_the_following_norm_a_layer_is_found_by_order_and_size() -> None:
+    layers = {"conv": nn.Conv2d(3, 4, 3), "bn": nn.BatchNorm2d(4), "fc": nn.Linear(4, 6), "ln": nn.LayerNorm(6)}
+    more = {
+        "up": nn.ConvTranspose2d(4, 4, 3),
+        "bn2": nn.BatchNorm2d(4),
+        "out": nn.Linear(4, 2),
+        "bare": nn.BatchNorm1d(2, affine=False),
+    }
+    lab = wl.Lab(nn.ModuleDict({**layers, **more}))
+    behind = {
+        name: following_norm(lab.tree[f"{name}.weight"], lab.tree.modules) for name in ("conv", "fc", "up", "out", "ln")
+    }
+    assert behind == {"conv": "bn", "fc": "ln", "up": "", "out": "", "ln": ""}
+    nested = wl.Lab(nn.Sequential(nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4))))
+    assert following_norm(nested.tree["0.0.weight"], nested.tree.modules) == "0.1"

@@ -297,6 +297,7 @@ test("a drag over several bands of a contact sheet takes the filters under it, a
     shape: [11, 1, 3, 3],
     fixed: [],
     groups: [],
+    norm: "",
     orders: [],
   };
   const sheet = makeSheet({ ...layout, facets: [0], rows: [1, 2] });

@@ -14,7 +14,7 @@ export function random(seed: number): () => number {
 }
 
 /** What of a layout is rarely needed. */
-export const PLAIN = { fixed: [], groups: [], orders: [] } satisfies Partial<Layout>;
+export const PLAIN = { fixed: [], groups: [], norm: "", orders: [] } satisfies Partial<Layout>;
 
 export const below = (next: () => number, n: number): number => Math.floor(next() * n);
 

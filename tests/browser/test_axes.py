@@ -111,7 +111,9 @@ def test_a_sorted_picture_of_a_moved_axis_shows_selects_and_edits_the_right_cell
 
 
 def test_sorted_rows_are_drawn_read_and_edited_as_the_rows_that_they_are(notebook: LiveNotebook) -> None:
-    notebook.kernel("with torch.no_grad(): model['fc'].weight.mul_(torch.tensor([5., 2, 9, 1, 7, 3, 8, 4, 6])[:, None])")
+    notebook.kernel(
+        "with torch.no_grad(): model['fc'].weight.mul_(torch.tensor([5., 2, 9, 1, 7, 3, 8, 4, 6])[:, None])"
+    )
     widget = notebook.widget()
     widget.open("fc.weight")
     choose(widget, 0, "Sort by norm")

@@ -200,7 +200,7 @@ def _cause(cause: Cause) -> Json:
     }
 
 
-def layout(layout: Layout) -> Json:
+def layout(layout: Layout, norm: str = "") -> Json:
     """Axes of a picture."""
     return {
         "rows": list(layout.rows),
@@ -214,6 +214,7 @@ def layout(layout: Layout) -> Json:
             {"axis": g.axis, "name": g.name, "starts": list(g.starts), "labels": list(g.labels), "source": g.source}
             for g in layout.groups
         ],
+        "norm": norm,
         "orders": [{"axis": order.axis, "by": order.by, "token": order.token} for order in layout.orders],
     }
 

@@ -99,7 +99,10 @@ TILES: Check = (
     _list(1, 64, lambda v: _list(4, 4, lambda n: is_whole(n) and 0 <= n <= 2**40)(v) and max(v[:2]) <= 62),
 )
 AXIS: Check = ("an axis from 0 to 31", lambda v: is_whole(v) and 0 <= v < 32)
-STATISTIC: Check = ("'norm', 'mean', 'zeros' or 'largest'", _one_of("norm", "mean", "zeros", "largest"))
+STATISTIC: Check = (
+    "'norm', 'mean', 'zeros', 'largest', 'scale' or 'shift'",
+    _one_of("norm", "mean", "zeros", "largest", "scale", "shift"),
+)
 _AXES = _list(0, 32, AXIS[1])
 _LAYOUT: dict[str, Callable[[Any], bool]] = {
     "rows": _AXES,

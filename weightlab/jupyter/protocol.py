@@ -60,8 +60,10 @@ from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.sharded import among_processes
+from weightlab.model.tree import TensorInfo
 from weightlab.progress import Progress
 from weightlab.see import colours
+from weightlab.see.groups import following_norm
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.profiles import profile
@@ -180,7 +182,7 @@ class Session:
             made.append(b"".join(order.indices.to(torch.int32).numpy().tobytes() for order in layout.orders))
         return {
             "name": info.name,
-            "layout": describe.layout(layout),
+            "layout": describe.layout(layout, following_norm(info, self.lab.tree.modules)),
             "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE),
             "cell_bytes": tensor.element_size(),
             "exact_text": describe.exact_text(tensor.dtype),
@@ -223,7 +225,11 @@ class Session:
             raise EditRefused(
                 f"{info.title}: axis {axis} is too long for the page. Call lab['{info.name}'].profile({axis})."
             )
-        values = getattr(profile(shown, axis), stat).clamp(-_FLOAT_MAX, _FLOAT_MAX).float()
+        if stat in ("scale", "shift"):
+            values = self._beside(info, axis, "weight" if stat == "scale" else "bias")
+        else:
+            values = getattr(profile(shown, axis), stat)
+        values = values.double().clamp(-_FLOAT_MAX, _FLOAT_MAX).to("cpu", torch.float32)
         made.append(values.numpy().tobytes())
         return {"name": info.name, "axis": axis, "stat": stat}
 
@@ -385,6 +391,13 @@ class Session:
         elif fields["edit"] == "copy_":
             args["values"] = typed_values(args["values"], region, info)
         return Edit(info.name, region, fields["edit"], args)
+
+    def _beside(self, info: TensorInfo, axis: int, local: str) -> torch.Tensor:
+        """Scale or shift of the norm layer behind, one for each output."""
+        name = f"{following_norm(info, self.lab.tree.modules)}.{local}"
+        if axis != 0 or name not in self.lab.tree:
+            raise EditRefused(f"{info.title}: no norm layer with a {local} for each index of axis {axis} follows it.")
+        return self.lab.view(name)
 
     def _layout(self, fields: Reply) -> Layout:
         """The layout that a message asks for; orders by the token that `open` gave."""

@@ -9,7 +9,7 @@ does not fit gets no groups: a picture without them is plain, a picture with wro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -48,6 +48,27 @@ class Group:
     def at(self, index: int) -> int:
         """Which stretch an index lies in."""
         return sum(start <= index for start in self.starts) - 1
+
+
+def following_norm(info: TensorInfo, modules: Mapping[str, nn.Module]) -> str:
+    """Dotted path of the norm layer that follows a weight's layer with one scale per output, "" where there is none.
+
+    Children of one module count in the order in which they were registered, as in conv1, bn1, conv2, bn2.
+    """
+    path, _, local = info.name.rpartition(".")
+    parent, _, child = path.rpartition(".")
+    if local != "weight" or len(info.shape) < 2 or not child or parent not in modules:
+        return ""
+    names = list(modules[parent]._modules)
+    if child not in names[:-1]:
+        return ""
+    follower = f"{parent}.{names[names.index(child) + 1]}".lstrip(".")
+    norm = modules.get(follower)
+    out, _ = _axes(modules[path], info.shape)
+    if out or "Transpose" in info.module_type or "Norm" not in type(norm).__name__:
+        return ""
+    weight = None if norm is None else norm._parameters.get("weight")
+    return follower if weight is not None and tuple(weight.shape) == info.shape[:1] else ""
 
 
 def axis_names(info: TensorInfo, module: nn.Module | None = None) -> tuple[str, ...]:

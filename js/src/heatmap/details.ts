@@ -45,7 +45,7 @@ export function drawDetails({ stage, store, actions, session, view, wanted, redr
   const stat = store.profile.peek();
   if (!stat) return;
   for (const side of SIDES) {
-    const axis = edgeAxis(sheet, side);
+    const axis = edgeAxis(sheet, side, stat);
     const values =
       axis === null ? null : profilesOf(session, actions.profile, redraw).of(axis, stat, store.revision.peek());
     if (axis !== null && values) drawEdge(context, { sheet, view, side, axis, values, stat, theme });
@@ -58,7 +58,7 @@ export function edgeText({ store, actions, session, redraw }: Omit<Detail, "stag
   const index = stat && indexOf(session.sheet, cell.row, cell.column);
   if (!stat || !index) return "";
   const parts = SIDES.flatMap((side) => {
-    const axis = edgeAxis(session.sheet, side);
+    const axis = edgeAxis(session.sheet, side, stat);
     if (axis === null) return [];
     const values = profilesOf(session, actions.profile, redraw).of(axis, stat, store.revision.peek());
     const at = index[axis] ?? 0;

@@ -16,8 +16,12 @@ const LENGTH = 40;
 const APART = 8;
 
 /** The axis that runs along a side of the sheet; none where blocks of facets repeat it. */
-export const edgeAxis = ({ layout, facets }: Sheet, side: "rows" | "columns"): number | null =>
-  facets > 1 ? null : (layout[side].find((axis) => (layout.shape[axis] ?? 1) > 1) ?? null);
+export function edgeAxis({ layout, facets }: Sheet, side: "rows" | "columns", stat: Statistic = "norm"): number | null {
+  const axis = facets > 1 ? undefined : layout[side].find((each) => (layout.shape[each] ?? 1) > 1);
+  if (axis === undefined) return null;
+  // Scale and shift of a norm layer are one per output.
+  return (stat === "scale" || stat === "shift") && (axis !== 0 || !layout.norm) ? null : axis;
+}
 
 /** Profiles of one session, asked for when first drawn and again when cells have changed. */
 class Profiles {
@@ -148,7 +152,9 @@ export function drawEdge(
   if (first && last) rect(first.from, last.to - first.from, base - 0.5, 1);
   context.globalAlpha = 1;
   context.font = `10px ${theme.mono}`;
-  const text = `${stat === "largest" ? "|w|" : stat} ${signed ? "±" : "≤"} ${stat === "zeros" ? `${short(most * 100)} %` : short(most)}`;
+  const what =
+    stat === "largest" ? "|w|" : stat === "scale" || stat === "shift" ? `${sheet.layout.norm} ${stat}` : stat;
+  const text = `${what} ${signed ? "±" : "≤"} ${stat === "zeros" ? `${short(most * 100)} %` : short(most)}`;
   context.textAlign = "left";
   if (rows) context.fillText(text, APART, -APART);
   else if (first) context.fillText(text, first.from, APART + LENGTH + 10);

@@ -126,6 +126,8 @@ export interface Layout {
   /** Axes that show one of their indices. */
   fixed: [axis: number, index: number][];
   groups: Group[];
+  /** The norm layer that follows with one scale per output; empty: there is none. */
+  norm: string;
   orders: { axis: number; by: string; token: string }[];
 }
 
@@ -138,7 +140,8 @@ export interface Group {
   source: string;
 }
 
-export type Statistic = "norm" | "mean" | "zeros" | "largest";
+/** The last two are of the norm layer behind. */
+export type Statistic = "norm" | "mean" | "zeros" | "largest" | "scale" | "shift";
 export type OrderBy = "norm" | "mean" | "zeros" | "similar";
 
 /** What a request may ask of a layout; roles not given are as the layer suggests. */

@@ -102,6 +102,8 @@ export function Axes(page: Page) {
           }}
         >
           <option value="">off</option>
+          {layout.norm && <option value="scale">scale of {layout.norm}</option>}
+          {layout.norm && <option value="shift">shift of {layout.norm}</option>}
           {PROFILES.map(([stat, words]) => (
             <option key={stat} value={stat}>
               {words}
