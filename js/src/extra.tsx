@@ -1,5 +1,5 @@
 /** The second script (state/extra.ts): what the page can show beside the tree and the picture. */
-export { drawDetails, edgeText } from "./heatmap/details";
+export { cellsWithColours, drawDetails, edgeText, withColours } from "./heatmap/details";
 export { ComparisonTable } from "./panels/comparison";
 export { EditBar } from "./panels/edit-bar";
 export { Help } from "./panels/help";

@@ -1,13 +1,16 @@
 import { expect, test } from "vitest";
 import { fitted, inkOn } from "../src/heatmap/cell-numbers";
+import { cellsWithColours, withColours } from "../src/heatmap/details";
 import { barsAlong, edgeAxis } from "../src/heatmap/edges";
 import { labels } from "../src/heatmap/labels";
-import { makeSheet } from "../src/heatmap/layout";
+import { flatOf, makeSheet } from "../src/heatmap/layout";
 import { shortest } from "../src/heatmap/numbers";
+import { byteOf, colourAxis } from "../src/heatmap/rgb";
 import { fitView } from "../src/heatmap/viewport";
 import type { Layout } from "../src/kernel/protocol";
 import { callOf, opened } from "../src/state/layouts";
 import { atIndex, moved, placeAt, ROLES, roleOf, sortedBy } from "../src/state/roles";
+import { createStore } from "../src/state/store";
 import { below, PLAIN, random, randomSheet } from "./heatmap-seed";
 
 const conv: Layout = {
@@ -120,7 +123,7 @@ test("bars along an edge stand at the places of their indices", () => {
   const view = fitView(sheet, { width: 500, height: 600 }, 1);
   const bars = barsAlong(sheet, view, "rows", 0, Float32Array.from([10, 11, 12, 13, 14, 15, 16, 17]));
   expect(bars.map(({ value }) => value)).toEqual([...order].map((index) => 10 + index));
-  expect(edgeAxis(makeSheet({ ...conv, rows: [2], facets: [0], wrap: 4 }), "rows")).toBeNull();
+  expect(edgeAxis(makeSheet({ ...conv, rows: [2], facets: [0], wrap: 4 }), "rows", "norm")).toBeNull();
   // Two places in one pixel are one bar, of the larger magnitude.
   const tall = makeSheet({ ...conv, rows: [0], columns: [1], shape: [1000, 2] });
   const all = Float32Array.from({ length: 1000 }, (_, i) => (i === 501 ? -9 : 1));
@@ -150,4 +153,30 @@ test("a number in a cell is exact where it fits, else has as many digits as fit"
 
 test("ink is dark on light cells and light on dark ones", () => {
   expect([inkOn([250, 250, 250]), inkOn([20, 40, 90]), inkOn([178, 24, 43])]).toEqual(["#000", "#fff", "#fff"]);
+});
+
+test("three inputs of a convolution can be colours, and what is picked in colour is all three", () => {
+  expect(colourAxis(conv)).toBe(1);
+  expect(colourAxis({ ...conv, shape: [8, 4, 5, 5] })).toBeNull();
+  expect(colourAxis({ ...conv, shape: [8, 3], labels: ["out", "in"] })).toBeNull();
+  expect([byteOf(0, 2), byteOf(2, 2), byteOf(-2, 2), byteOf(9, 2), byteOf(Number.NaN, 2), byteOf(0, 0)]).toEqual([
+    128, 255, 0, 255, 0, 128,
+  ]);
+  const store = createStore();
+  const layout: Layout = { ...conv, rows: [0, 2], columns: [3], fixed: [[1, 0]] };
+  const about = { views: [], about: "", signed: true };
+  store.open.value = { name: "w", view: "value", layout, summary: null, exact_text: true, ...about };
+  const box: [number, number, number][] = [
+    [2, 3, 1],
+    [0, 1, 1],
+    [1, 2, 1],
+    [0, 5, 1],
+  ];
+  expect(withColours(store, [box])).toEqual([box]);
+  store.rgb.value = true;
+  expect(withColours(store, [box])[0]?.[1]).toEqual([0, 3, 1]);
+  const sheet = makeSheet(layout);
+  const at = flatOf(sheet, [2, 0, 1, 4]);
+  const all = [0, 1, 2].map((input) => flatOf(sheet, [2, input, 1, 4]));
+  expect([...cellsWithColours(store, Float64Array.of(at))]).toEqual(all);
 });

@@ -9,15 +9,18 @@ import { indexAt, type Sheet } from "./layout";
 import { short } from "./numbers";
 import type { Theme } from "./overlay";
 import type { Session } from "./session";
-import type { View } from "./viewport";
+import { type View, visible } from "./viewport";
 
 /** Room for the longest bar, and between the cells and the bars. */
 const LENGTH = 40;
 const APART = 8;
 
-/** The axis that runs along a side of the sheet; none where blocks of facets repeat it. */
-export function edgeAxis({ layout, facets }: Sheet, side: "rows" | "columns", stat: Statistic = "norm"): number | null {
-  const axis = facets > 1 ? undefined : layout[side].find((each) => (layout.shape[each] ?? 1) > 1);
+export type Side = "rows" | "columns" | "facets";
+
+/** The axis that has numbers on a side: the outermost one, and with facets that of the blocks. */
+export function edgeAxis({ layout, facets }: Sheet, side: Side, stat: Statistic): number | null {
+  if ((side === "facets") !== facets > 1 || (side === "facets" && layout.facets.length > 1)) return null;
+  const axis = layout[side].find((each) => (layout.shape[each] ?? 1) > 1);
   if (axis === undefined) return null;
   // Scale and shift of a norm layer are one per output.
   return (stat === "scale" || stat === "shift") && (axis !== 0 || !layout.norm) ? null : axis;
@@ -101,6 +104,34 @@ export function barsAlong(
     } else bars.push({ from: Math.max(0, from), to: Math.min(room, to), value });
   }
   return bars;
+}
+
+/** A thin bar above each block, as long as the block for the largest. `context` is in area coordinates. */
+export function drawFacetBars(
+  context: CanvasRenderingContext2D,
+  { sheet, view, axis, values, theme }: { sheet: Sheet; view: View; axis: number; values: Float32Array; theme: Theme },
+): void {
+  const most = values.reduce((a, b) => (Math.abs(b) > a ? Math.abs(b) : a), 0);
+  const seen = visible(view);
+  const last = Math.floor((seen.row1 - 1) / sheet.block_rows);
+  for (let line = Math.floor(seen.row0 / sheet.block_rows); line <= last; line++) {
+    const y = view.y + position(view.rows, line * sheet.block_rows) - 6;
+    if (y < -8) continue;
+    for (let across = 0; across < sheet.wrap; across++) {
+      const facet = line * sheet.wrap + across;
+      const from = view.x + position(view.columns, across * sheet.block_columns);
+      const to = view.x + endOf(view.columns, (across + 1) * sheet.block_columns);
+      const value = facet < sheet.facets ? values[indexAt(sheet, axis, facet)] : undefined;
+      if (value === undefined || !Number.isFinite(value) || to - from < 6 || from < 0 || to > view.area.width) continue;
+      context.fillStyle = theme.text;
+      context.globalAlpha = 0.12;
+      context.fillRect(from, y, to - from, 3);
+      context.globalAlpha = 0.7;
+      context.fillStyle = value < 0 ? theme.accent : theme.dim;
+      context.fillRect(from, y, (to - from) * (most > 0 ? Math.abs(value) / most : 0), 3);
+      context.globalAlpha = 1;
+    }
+  }
 }
 
 /** `context` is in area coordinates. */

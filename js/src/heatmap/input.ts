@@ -2,6 +2,7 @@
 import type { EditCall, HoldCall } from "../kernel/protocol";
 import { assertNever } from "../state/assert-never";
 import { unite } from "../state/cell-sets";
+import { extra } from "../state/extra";
 import type { BrushMode } from "../state/store";
 import { commandOf, moveCursor } from "./keyboard";
 import type { AxisRange, Cell, Sheet } from "./layout";
@@ -114,7 +115,8 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     if (!commit) return;
     if (commit.kind === "brush") {
       const call = brushCall(store.brush_value.peek(), store.brush_mode.peek());
-      const cells = paintedIndices(session.sheet, commit.cells);
+      const painted = paintedIndices(session.sheet, commit.cells);
+      const cells = extra.peek()?.cellsWithColours(store, painted) ?? painted;
       void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
       return;
     }
@@ -156,7 +158,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
 
   const selectPlaces = (sheet: Sheet, places: AxisRange[][]) => {
     const parts = pickedAt(sheet, places);
-    if (parts) actions.selectParts(parts);
+    if (parts) actions.selectParts(extra.peek()?.withColours(store, parts) ?? parts);
     else store.alert.value = { message: "These cells are scattered over two sorted axes. Select along one of them." };
   };
 

@@ -31,6 +31,8 @@ export interface Shown {
   bin: string;
 }
 
+const PATIENCE = 150;
+
 export class Picture {
   readonly shown = signal<Shown>({ text: "", was: "", bin: "" });
   readonly legend = signal("");
@@ -48,6 +50,7 @@ export class Picture {
   focused = false;
 
   private frame_request = 0;
+  private patience = 0;
   private readonly again = (): void => this.redraw();
   private labels: Label[] = [];
   /** What is under the mouse, found anew with each frame: the picture moves below it too. */
@@ -82,7 +85,7 @@ export class Picture {
         void [store.revision.value, store.reduction.value, store.range.value, store.dark.value, store.selection.value];
         void [store.tool.value, store.brush_size.value, store.brush_value.value, store.brush_mode.value];
         void [store.hello.value, store.lab.value, store.preview.value, store.held.value];
-        void [store.profile.value, extra.value];
+        void [store.profile.value, store.rgb.value, extra.value];
         this.redraw();
       }),
     );
@@ -116,6 +119,7 @@ export class Picture {
     if (this.session && before && sameSheet(before, open.name, this.session.sheet)) {
       this.cursor = cursor;
       this.anchor = anchor;
+      this.patience = Date.now() + PATIENCE;
     } else if (this.session && this.focused) this.cursor = { row: 0, column: 0 };
   }
 
@@ -214,6 +218,11 @@ export class Picture {
     const { view } = session;
     const wanted = wantedTiles(sheet, view, dpr);
     session.loader.need(wanted.keys, wanted.encoding);
+    // Another slice of the same sheet: the last one stays in sight for a moment, so that a slider does not flash.
+    if (Date.now() < this.patience && !wanted.keys.some((key) => cache.has(key))) {
+      setTimeout(this.again, PATIENCE);
+      return;
+    }
 
     const of = colours(store.dark.peek());
     const limit = limitOf(store.range.peek(), store.open.peek()?.summary ?? null);

@@ -4,6 +4,7 @@
  */
 import { useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
+import { colourAxis } from "../heatmap/rgb";
 import type { Layout, LayoutCall, OrderBy, Statistic } from "../kernel/protocol";
 import { atIndex, axesIn, moved, placeAt, ROLES, type Role, roleOf, sortedBy } from "../state/roles";
 import type { Page } from "../state/view";
@@ -41,6 +42,9 @@ export function Axes(page: Page) {
   const layout = open?.layout;
   if (!layout || layout.shape.length === 0) return <div class="wl-axes" />;
 
+  const inputs = colourAxis(layout);
+  const rgb = inputs !== null && store.rgb.value && roleOf(layout, inputs) === "fixed";
+
   /** The role under a point, and which place in it. */
   function roleUnder(x: number, y: number): Drag["to"] {
     for (const zone of root.current?.querySelectorAll<HTMLElement>("[data-role]") ?? []) {
@@ -68,6 +72,7 @@ export function Axes(page: Page) {
               axis={axis}
               layout={layout}
               arrange={arrange}
+              coloured={rgb && axis === inputs}
               moving={drag.value?.axis === axis}
               onDrag={(x, y) => {
                 drag.value = { axis, x, y, to: roleUnder(x, y) };
@@ -81,8 +86,24 @@ export function Axes(page: Page) {
           ))}
         </span>
       ))}
+      {inputs !== null && (
+        <button
+          type="button"
+          class="wl-num wl-rgb"
+          aria-pressed={rgb}
+          title="The three inputs of a filter as red, green and blue. Grey is 0; each filter is scaled by its own largest |w|."
+          onClick={() => {
+            store.rgb.value = !rgb;
+            if (rgb) void actions.arrange(undefined);
+            else arrange(moved(layout, inputs, "fixed"));
+          }}
+        >
+          RGB
+        </button>
+      )}
+      {rgb && <span>grey is 0, each filter by its max |w|</span>}
       <span class="wl-grow" />
-      {open.call && (
+      {open.call && !rgb && (
         <button
           type="button"
           class="wl-ghost"
@@ -140,13 +161,15 @@ interface ChipProps {
   axis: number;
   layout: Layout;
   moving: boolean;
+  /** Drawn as red, green and blue: there is no index to choose. */
+  coloured: boolean;
   arrange(call: LayoutCall): void;
   onDrag(x: number, y: number): void;
   /** The drag ended, by letting go or by giving up. */
   onDrop(done: boolean): void;
 }
 
-function Chip({ axis, layout, moving, arrange, onDrag, onDrop }: ChipProps) {
+function Chip({ axis, layout, moving, coloured, arrange, onDrag, onDrop }: ChipProps) {
   const start = useRef<{ x: number; y: number; dragged: boolean } | null>(null);
   const name = nameOf(layout, axis);
   const role = roleOf(layout, axis);
@@ -207,7 +230,7 @@ function Chip({ axis, layout, moving, arrange, onDrag, onDrop }: ChipProps) {
         left
         items={items}
       />
-      {still !== undefined && (
+      {still !== undefined && !coloured && (
         <>
           <input
             type="range"

@@ -130,6 +130,8 @@ export interface Store {
   reduction: Signal<Reduction>;
   /** What stands along the edges of the picture for each row and column; null: nothing. */
   profile: Signal<Statistic | null>;
+  /** Whether three inputs of a convolution are drawn as red, green and blue, where their axis is fixed. */
+  rgb: Signal<boolean>;
   range: Signal<Range>;
   dark: Signal<boolean>;
   gradients: Signal<Gradients | null>;
@@ -166,6 +168,7 @@ export function createStore(): Store {
     brush_mode: signal("set"),
     reduction: signal("extreme"),
     profile: signal(null),
+    rgb: signal(false),
     range: signal({ kind: "symmetric" }),
     dark: signal(false),
     gradients: computed(() => lab.value?.gradients ?? null) as Signal<Gradients | null>,
