@@ -16,7 +16,7 @@ import torch, weightlab
 from torch import nn
 torch.manual_seed(0)
 model = nn.ModuleDict({"attention": nn.MultiheadAttention(12, 3), "lstm": nn.LSTM(5, 4), "conv": nn.Conv3d(2, 4, (3, 2, 5)),
-                       "fc": nn.Linear(6, 9)})
+                       "fc": nn.Linear(6, 9), "image": nn.Conv2d(3, 4, 3), "norm": nn.BatchNorm2d(4)})
 lab = weightlab.Lab(model)
 """
 
@@ -145,3 +145,33 @@ def test_sorted_rows_are_drawn_read_and_edited_as_the_rows_that_they_are(noteboo
     widget.root.get_by_label("Edges").select_option("zeros")
     widget.page.mouse.move(*widget.point_of("fc.weight", (third, 4)))
     expect(widget.root.locator(".wl-read")).to_contain_text(f"out {third}: zeros 1")
+
+
+def test_filters_of_three_inputs_are_drawn_in_colour_and_picked_whole(notebook: LiveNotebook) -> None:
+    notebook.kernel("with torch.no_grad(): model['norm'].weight.copy_(torch.tensor([0.5, 2, -1, 1.5]))")
+    widget = notebook.widget()
+    widget.open("image.weight")
+    wanted = values(notebook, "image.weight")
+    widget.button("RGB").click()
+    index = (2, 0, 1, 2)
+    largest = np.abs(wanted[2]).max()
+    colour = [round(127.5 + 127.5 * float(wanted[2, k, 1, 2] / largest)) for k in range(3)]
+    widget.page.wait_for_function(
+        """([stage, index, colour]) => {
+            const canvas = stage.querySelector('.wl-colours'), at = stage.__wl_value(...index);
+            if (!canvas || !at) return false;
+            const box = canvas.getBoundingClientRect(), scale = canvas.width / box.width;
+            const pixel = canvas.getContext('2d').getImageData((at.x - box.x) * scale, (at.y - box.y) * scale, 1, 1).data;
+            return colour.every((each, k) => Math.abs(each - pixel[k]) <= 1);
+        }""",
+        arg=[widget.heatmap.element_handle(), list(index), colour],
+    )
+    widget.page.mouse.click(*widget.point_of("image.weight", index))
+    expect(widget.region).to_have_value("[2, :, 1, 2]")
+    widget.button("RGB").click()
+    expect(widget.root.locator('[data-role="fixed"] [data-axis]')).to_have_count(0)
+
+    # The norm layer behind, beside its filters.
+    widget.root.get_by_label("Edges").select_option("scale")
+    widget.page.mouse.move(*widget.point_of("image.weight", (2, 1, 1, 1)))
+    expect(widget.root.locator(".wl-read")).to_contain_text("out 2: scale −1")

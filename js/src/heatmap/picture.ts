@@ -220,7 +220,7 @@ export class Picture {
     session.loader.need(wanted.keys, wanted.encoding);
     // Another slice of the same sheet: the last one stays in sight for a moment, so that a slider does not flash.
     if (Date.now() < this.patience && !wanted.keys.some((key) => cache.has(key))) {
-      setTimeout(this.again, PATIENCE);
+      setTimeout(() => this.session && this.redraw(), PATIENCE);
       return;
     }
 
