@@ -113,12 +113,19 @@ def test_a_layout_is_made_by_name_and_negative_axes_count_from_the_end() -> None
     assert torch.equal(norms, norms.sort().values)
 
 
-def test_pictures_in_other_layouts_follow_edits() -> None:
+def test_pictures_in_other_layouts_follow_edits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weightlab.see.tiles.BASE_BINS", 4)
     lab = wl.Lab(nn.Conv1d(3, 4, 5))
     plan = lab["weight"].layout(rows=[2], columns=[0], fixed={1: 1}, sort={0: "norm"})
     at = (0, 0, 0, 0)
     lab.pyramid("weight", layout=plan).tile(at)
     lab["weight"][2, 1].fill_(7)
+    shown = lab.pyramid("weight", layout=plan).tile(at).mean
+    base = lab.pyramid("weight", layout=plan)
+    assert base.has_base
+    assert float(base.tile((*base.base_level, 0, 0)).max.max()) == 7
+    lab["weight"][2, 1].fill_(8)
+    assert float(lab.pyramid("weight", layout=plan).tile((*base.base_level, 0, 0)).max.max()) == 8
     shown = lab.pyramid("weight", layout=plan).tile(at).mean
     assert torch.equal(shown, lab["weight"].value[:, 1].T[:, plan.orders[0].indices])
     with torch.no_grad():
@@ -240,7 +247,7 @@ def test_a_projection_is_known_by_its_name_or_not_at_all(role: str, names: tuple
     assert {name: role_of(name) for name in names} == dict.fromkeys(names, role)
 
 
-def test_the_following_norm_a_layer_is_found_by_order_and_size() -> None:
+def test_the_norm_that_follows_a_layer_is_found_by_order_and_size() -> None:
     layers = {"conv": nn.Conv2d(3, 4, 3), "bn": nn.BatchNorm2d(4), "fc": nn.Linear(4, 6), "ln": nn.LayerNorm(6)}
     more = {
         "up": nn.ConvTranspose2d(4, 4, 3),
@@ -250,8 +257,9 @@ def test_the_following_norm_a_layer_is_found_by_order_and_size() -> None:
     }
     lab = wl.Lab(nn.ModuleDict({**layers, **more}))
     behind = {
-        name: following_norm(lab.tree[f"{name}.weight"], lab.tree.modules) for name in ("conv", "fc", "up", "out", "ln")
+        name: following_norm(lab.tree[f"{name}.weight"], lab.tree.modules)
+        for name in ("conv", "fc", "up", "out", "ln", "odd")
     }
-    assert behind == {"conv": "bn", "fc": "ln", "up": "", "out": "", "ln": ""}
+    assert behind == {"conv": "bn", "fc": "ln", "up": "", "out": "", "ln": "", "odd": ""}
     nested = wl.Lab(nn.Sequential(nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4))))
     assert following_norm(nested.tree["0.0.weight"], nested.tree.modules) == "0.1"

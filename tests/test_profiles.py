@@ -91,6 +91,23 @@ def test_rows_that_are_alike_become_neighbours(many: int) -> None:
     assert torch.equal(order, order_by(rows, 0, "similar").indices), "the same rows, the same order"
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_every_cluster_of_average_linkage_is_one_stretch(seed: int) -> None:
+    """Against the plain definition: merge the two clusters whose rows are nearest on average, until one is left."""
+    rows = torch.randn(13, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    distances = (1 - unit @ unit.T).tolist()
+    order = order_by(rows, 0, "similar").indices.tolist()
+    clusters = [[i] for i in range(13)]
+    while len(clusters) > 1:
+        pairs = [(a, b) for i, a in enumerate(clusters) for b in clusters[i + 1 :]]
+        apart = [sum(distances[i][j] for i in a for j in b) / (len(a) * len(b)) for a, b in pairs]
+        one, other = pairs[apart.index(min(apart))]
+        clusters = [each for each in clusters if each not in (one, other)] + [one + other]
+        places = sorted(order.index(i) for i in one + other)
+        assert places == list(range(places[0], places[0] + len(places)))
+
+
 def test_likeness_copes_with_zeros_and_nan_and_wide_rows() -> None:
     tensor = torch.randn(5, 9000)
     tensor[1], tensor[2, 3] = 0, math.nan

@@ -50,8 +50,8 @@ class Looking(Viewing):
         """
         info = self.tree[name]
         path = info.name.rpartition(".")[0]
-        modules = self.tree.modules
-        plain = layout_of(info, modules.get(path), modules.get(path.rpartition(".")[0]) if path else None)
+        parent = self.tree.module(path.rpartition(".")[0]) if path else None
+        plain = layout_of(info, self.tree.module(path), parent)
         if rows is columns is facets is None:
             if not fixed and not sort:
                 return plain

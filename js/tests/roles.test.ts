@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { fitted, inkOn } from "../src/heatmap/cell-numbers";
-import { cellsWithColours, withColours } from "../src/heatmap/details";
+import { cellsWithColours, groupsAt, withColours } from "../src/heatmap/details";
 import { barsAlong, edgeAxis } from "../src/heatmap/edges";
 import { labels } from "../src/heatmap/labels";
 import { flatOf, makeSheet } from "../src/heatmap/layout";
@@ -105,6 +105,7 @@ test("labels name groups, inner ones where there is room, and indices of a sorte
     const found = labels(sheet, fitView(sheet, { width: 400, height }, 1));
     return found.filter(({ kind }) => kind === "row");
   };
+  expect(groupsAt(packed, [13, 2])).toEqual(["head k 1"]);
   expect(texts(300).map(({ text }) => text)[1]).toBe("head q 1");
   expect(texts(300)[1]?.region[0]).toEqual([4, 8, 1]);
   expect(texts(60).map(({ text }) => text)).toEqual(["q", "k", "v"]);

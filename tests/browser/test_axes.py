@@ -54,6 +54,8 @@ def test_known_modules_are_drawn_in_their_groups(notebook: LiveNotebook) -> None
         wanted = values(notebook, name)
         for index in [(0, 0), (5, 3), (wanted.shape[0] - 1, 4)]:
             assert np.float32(widget.drawn_value(name, index)) == wanted[index]
+        widget.page.mouse.move(*widget.point_of(name, (5, 3)))
+        expect(widget.root.locator(".wl-read")).to_contain_text("head q 1" if "attention" in name else "gate f")
         # Each group stands apart from the next, and an outer one further.
         place = [widget.point_of(name, (row, 0))[1] for row in range(wanted.shape[0])]
         steps = np.diff(place)

@@ -1,4 +1,5 @@
 /** What the second script draws into the picture: numbers in large cells, profiles along the edges. */
+import type { Layout } from "../kernel/protocol";
 import type { Actions } from "../state/actions";
 import type { Store } from "../state/store";
 import { drawNumbers } from "./cell-numbers";
@@ -114,19 +115,30 @@ export function drawDetails({ stage, store, actions, session, view, wanted, redr
   }
 }
 
-/** "out 3: norm 1.23 · in 0: norm 0.4" of the row and column of a cell. */
+/** Which groups a cell lies in, and the numbers on the edges for it: "gate f · out 3: norm 1.23 · in 0: norm 0.4". */
 export function edgeText({ store, actions, session, redraw }: Omit<Detail, "stage" | "view" | "wanted">, cell: Cell) {
   const stat = store.profile.peek();
-  const index = stat && indexOf(session.sheet, cell.row, cell.column);
-  if (!stat || !index) return "";
-  const parts = SIDES.flatMap((side) => {
-    const axis = edgeAxis(session.sheet, side, stat);
-    if (axis === null) return [];
+  const index = indexOf(session.sheet, cell.row, cell.column);
+  if (!index) return "";
+  const { layout } = session.sheet;
+  const numbers = SIDES.flatMap((side) => {
+    const axis = stat && edgeAxis(session.sheet, side, stat);
+    if (!stat || axis === null) return [];
     const values = profilesOf(session, actions.profile, redraw).of(axis, stat, store.revision.peek());
     const at = index[axis] ?? 0;
     const value = values?.[at];
-    const name = session.sheet.layout.labels[axis] || `axis ${axis}`;
+    const name = layout.labels[axis] || `axis ${axis}`;
     return value === undefined ? [] : [`${name} ${at}: ${stat === "largest" ? "max |w|" : stat} ${short(value)}`];
   });
-  return parts.join(" · ");
+  return [...groupsAt(layout, index), ...numbers].join(" · ");
+}
+
+/** The innermost group of each axis that a cell lies in; those of heads in a packed projection say the part, too. */
+export function groupsAt(layout: Layout, index: number[]): string[] {
+  return layout.shape.flatMap((_, axis) => {
+    const group = layout.groups.findLast((each) => each.axis === axis);
+    if (!group) return [];
+    const at = group.starts.findLastIndex((start) => start <= (index[axis] ?? 0));
+    return [`${group.name} ${group.labels[at] ?? ""}`.trim()];
+  });
 }

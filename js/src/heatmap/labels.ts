@@ -79,10 +79,10 @@ function chosen(candidates: Step[], from: number, to: number): number {
 }
 
 /** Of nested groups the inner one, where it has room: its labels say the outer one, too ("q 3"). */
-function deeper(candidates: Step[], level: number, axis: Axis, need: number): number {
+function deeper(candidates: Step[], level: number, axis: Axis, need: (step: Step) => number): number {
   const [here, next] = [candidates[level], candidates[level + 1]];
   const nested = here?.group && next?.group && next.axis === here.axis && !next.starts;
-  return nested && extentOf(axis, next.stride, 0) >= need ? level + 1 : level;
+  return nested && extentOf(axis, next.stride, 0) >= need(next) ? level + 1 : level;
 }
 
 /** 1, 2, 5, 10, 20, ...: the least that keeps labels apart. */
@@ -160,7 +160,7 @@ function rowLabels(sheet: Sheet, view: View): Label[] {
   const block = sheet.block_rows;
   const one_line = Math.floor(seen.row0 / block) === Math.floor((seen.row1 - 1) / block);
   const outer = one_line ? chosen(all, seen.row0 % block, ((seen.row1 - 1) % block) + 1) : 0;
-  const level = deeper(all, outer, axis, 14);
+  const level = deeper(all, outer, axis, () => 14);
   const step = all[level] as Step;
   // Above every line of facets the count begins anew, and a label says which facets only when all on screen are one.
   const alone = sheet.facets > 1 && one_line && sheet.wrap === 1 ? Math.floor(seen.row0 / block) : null;
@@ -217,7 +217,9 @@ function topLabels(sheet: Sheet, view: View): Label[] {
   const facets = sheet.facets > 1;
   const all = facets ? [] : steps(sheet, sheet.layout.columns);
   if (!facets && all.length === 0) return out;
-  const level = facets ? 0 : deeper(all, chosen(all, seen.column0, seen.column1), axis, 6 * CHARACTER + 10);
+  const level = facets
+    ? 0
+    : deeper(all, chosen(all, seen.column0, seen.column1), axis, (of) => longestOf(of) * CHARACTER + 10);
   const step: Step = facets ? { axis: -1, stride: sheet.block_columns, size: sheet.facets } : (all[level] as Step);
   const axis_name = facets ? sheet.layout.facets.map((each) => nameOf(sheet, each)).join(" ") : nameOfStep(sheet, step);
   const pitch = extentOf(axis, step.stride, seen.column0);
