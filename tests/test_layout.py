@@ -255,6 +255,7 @@ def test_the_norm_that_follows_a_layer_is_found_by_order_and_size() -> None:
         "out": nn.Linear(4, 2),
         "bare": nn.BatchNorm1d(2, affine=False),
     }
+    more |= {"odd": nn.Linear(4, 3), "other": nn.LayerNorm(4)}
     lab = wl.Lab(nn.ModuleDict({**layers, **more}))
     behind = {
         name: following_norm(lab.tree[f"{name}.weight"], lab.tree.modules)
