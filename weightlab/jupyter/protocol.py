@@ -11,7 +11,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,26 +54,23 @@ from weightlab.jupyter.fields import (
     check_fields,
     check_message,
 )  # fmt: skip
+from weightlab.jupyter.laid_out import layout_asked, profile_bytes
 from weightlab.jupyter.targets import SHOWN_CELLS, preview, target_region, typed_values, values_from
 from weightlab.jupyter.wire import LIMIT, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.sharded import among_processes
-from weightlab.model.tree import TensorInfo
 from weightlab.progress import Progress
 from weightlab.see import colours
 from weightlab.see.groups import following_norm
-from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
-from weightlab.see.profiles import profile
 from weightlab.train.constraints import Constraint
 
 # What a page may ask of a model that is sharded over processes: nothing of it reads cells.
 _ALONE = frozenset({"hello", "script", "refresh", "region", "drop", "cancel", "set"})
 _SAMPLE_ABOVE = 1 << 20
 _EXACT_UP_TO = 1 << 24
-_FLOAT_MAX = torch.finfo(torch.float32).max
 
 Reply = dict[str, Any]
 Buffers = list[bytes]
@@ -177,7 +174,7 @@ class Session:
     def open(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
         tensor = self._shown(fields)
-        layout = self._layout(fields)
+        layout = layout_asked(self.lab, fields)
         if layout.orders:
             made.append(b"".join(order.indices.to(torch.int32).numpy().tobytes() for order in layout.orders))
         return {
@@ -198,7 +195,7 @@ class Session:
     def tiles(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
         self._readable(info.name)
-        pyramid = self.lab.pyramid(info.name, fields.get("view", "value"), self._layout(fields))
+        pyramid = self.lab.pyramid(info.name, fields.get("view", "value"), layout_asked(self.lab, fields))
         heads: list[Reply] = []
         parts: list[bytes] = []
         left: list[list[int]] = []
@@ -221,16 +218,7 @@ class Session:
         info = self.lab.tree[fields["name"]]
         shown = self._shown(fields)
         axis, stat = fields["axis"], fields["stat"]
-        if axis < len(info.shape) and info.shape[axis] * 4 > LIMIT:
-            raise EditRefused(
-                f"{info.title}: axis {axis} is too long for the page. Call lab['{info.name}'].profile({axis})."
-            )
-        if stat in ("scale", "shift"):
-            values = self._beside(info, axis, "weight" if stat == "scale" else "bias")
-        else:
-            values = getattr(profile(shown, axis), stat)
-        values = values.double().clamp(-_FLOAT_MAX, _FLOAT_MAX).to("cpu", torch.float32)
-        made.append(values.numpy().tobytes())
+        made.append(profile_bytes(self.lab, info, shown, axis, stat))
         return {"name": info.name, "axis": axis, "stat": stat}
 
     def read(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
@@ -391,22 +379,6 @@ class Session:
         elif fields["edit"] == "copy_":
             args["values"] = typed_values(args["values"], region, info)
         return Edit(info.name, region, fields["edit"], args)
-
-    def _beside(self, info: TensorInfo, axis: int, local: str) -> torch.Tensor:
-        """Scale or shift of the norm layer behind, one for each output."""
-        name = f"{following_norm(info, self.lab.tree.modules)}.{local}"
-        if axis != 0 or name not in self.lab.tree:
-            raise EditRefused(f"{info.title}: no norm layer with a {local} for each index of axis {axis} follows it.")
-        return self.lab.view(name)
-
-    def _layout(self, fields: Reply) -> Layout:
-        """The layout that a message asks for; orders by the token that `open` gave."""
-        name, asked = fields["name"], fields.get("layout", {})
-        roles = {role: asked.get(role) for role in ("rows", "columns", "facets")}
-        fixed, sort = (dict(map(tuple, asked.get(key, ()))) for key in ("fixed", "sort"))
-        layout = self.lab.layout(name, **roles, fixed=fixed, sort=sort, view=fields.get("view", "value"))
-        kept = [self.lab.order(name, token) for token in asked.get("orders", ())]
-        return replace(layout, orders=(*kept, *layout.orders)) if kept else layout
 
     def _shown(self, fields: Reply) -> torch.Tensor:
         """The tensor behind the view that is asked for, if it has values to look at."""

@@ -14,16 +14,19 @@ const WIDE = 30;
 const TALL = 14;
 /** Left and right of a number. */
 const AIR = 3;
-/** More digits than these float32 does not know. */
-const DIGITS = 6;
+/** More digits make a wall of them; the read-out has them all. */
+const DIGITS = 4;
+const SHORT = 6;
 
-/** A number in so many characters, or null when even its first digit has no room. */
+/** A number in so many characters, rounded where it has to be; null when even its first digit has no room. */
 export function fitted(value: number, dtype: string, exact: boolean, characters: number): string | null {
   const whole = exact ? shortest(value, dtype)?.replace("-", "−") : null;
-  if (whole && whole.length <= characters) return whole;
-  for (let digits = DIGITS; digits > 0; digits--) {
-    const text = short(value, digits).replace(/^(−?)0\./, "$1.");
-    if (text.length <= characters) return text;
+  if (whole && whole.length <= Math.min(characters, SHORT)) return whole;
+  // 24656 never becomes 24660, which would read as a whole number that it is not.
+  const before = Math.abs(value) < 1e5 ? Math.floor(Math.log10(Math.max(1, Math.abs(value)))) + 1 : 1;
+  for (let digits = Math.max(DIGITS, before); digits >= before; digits--) {
+    const text = short(value, digits);
+    for (const each of [text, text.replace(/^(−?)0\./, "$1.")]) if (each.length <= characters) return each;
   }
   return null;
 }

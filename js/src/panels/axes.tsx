@@ -63,6 +63,7 @@ export function Axes(page: Page) {
           key={role}
           class={`wl-role${drag.value?.to?.role === role ? " wl-into" : ""}`}
           data-role={role}
+          data-empty={axesIn(layout, role).length === 0 || undefined}
           title={TITLES[role]}
         >
           <span class="wl-dim">{role}</span>
@@ -113,25 +114,27 @@ export function Axes(page: Page) {
           Reset
         </button>
       )}
-      <label class="wl-role" title="One number per row and per column, along the edges of the picture">
-        <span class="wl-dim">edges</span>
-        <select
-          aria-label="Edges"
-          value={store.profile.value ?? ""}
-          onChange={(event) => {
-            store.profile.value = (event.currentTarget.value || null) as Statistic | null;
-          }}
-        >
-          <option value="">off</option>
-          {layout.norm && <option value="scale">scale of {layout.norm}</option>}
-          {layout.norm && <option value="shift">shift of {layout.norm}</option>}
-          {PROFILES.map(([stat, words]) => (
-            <option key={stat} value={stat}>
-              {words}
-            </option>
-          ))}
-        </select>
-      </label>
+      {!rgb && (
+        <label class="wl-role" title="One number per row and per column, along the edges of the picture">
+          <span class="wl-dim">edges</span>
+          <select
+            aria-label="Edges"
+            value={store.profile.value ?? ""}
+            onChange={(event) => {
+              store.profile.value = (event.currentTarget.value || null) as Statistic | null;
+            }}
+          >
+            <option value="">off</option>
+            {layout.norm && <option value="scale">scale of {layout.norm}</option>}
+            {layout.norm && <option value="shift">shift of {layout.norm}</option>}
+            {PROFILES.map(([stat, words]) => (
+              <option key={stat} value={stat}>
+                {words}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
       {drag.value && (
         <span class="wl-ghost-chip wl-num" style={{ left: `${drag.value.x}px`, top: `${drag.value.y}px` }}>
           {chipText(layout, drag.value.axis)}
