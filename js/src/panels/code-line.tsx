@@ -35,19 +35,35 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
       <code ref={code} class="wl-num" data-wl="code" title={entry?.code}>
         {entry?.code ?? ""}
       </code>
-      <button type="button" disabled={!entry} onClick={() => void copy()} title="Copy this line">
+      <button type="button" class="wl-copy" disabled={!entry} onClick={() => void copy()} title="Copy this line">
         <span aria-live="polite">{copied.value ? "Copied" : "Copy"}</span>
       </button>
-      {behind && (
-        <button
-          type="button"
-          class="wl-offer"
-          title={`${behind.norm} still puts out its shift for the zeroed channels: its scale, shift and running mean, too`}
-          onClick={() => void actions.zeroBehind()}
-        >
-          Also zero {behind.norm}
-        </button>
-      )}
+      <span class="wl-aside">
+        {behind && (
+          <button
+            type="button"
+            class="wl-offer"
+            title={`${behind.norm} still puts out its shift for the zeroed channels: its scale, shift and running mean, too`}
+            onClick={() => void actions.zeroBehind()}
+          >
+            Also zero {behind.norm}
+          </button>
+        )}
+        {store.lab.value?.moments && (
+          <select
+            aria-label="Moments"
+            title="What an edit does to the optimizer's moments of its cells: by itself zero where it made a cell 0"
+            value={store.moments.value}
+            onChange={(event) => {
+              store.moments.value = event.currentTarget.value as "" | "keep" | "zero";
+            }}
+          >
+            <option value="">moments: auto</option>
+            <option value="keep">moments: keep</option>
+            <option value="zero">moments: zero</option>
+          </select>
+        )}
+      </span>
       <p class={`wl-outcome${refused ? " wl-refused" : ""}`} aria-live="polite" title={outcome(entry)}>
         {refused || store.notice.value || outcome(entry)}
       </p>

@@ -132,7 +132,7 @@ export function Dialog({ page, name, context }: Props) {
             {form.code ? "Close" : "Cancel"}
           </button>
           {!form.code && (
-            <button type="submit" class="wl-main" disabled={!call || busy.value}>
+            <button type="submit" class="wl-main" disabled={!call}>
               Apply
             </button>
           )}

@@ -107,20 +107,6 @@ export function EditBar(page: Page) {
             ...items(MORE),
           ]}
         />
-        {lab?.moments && (
-          <select
-            aria-label="Moments"
-            title="What an edit does to the optimizer's moments of its cells: by itself zero where it made a cell 0"
-            value={store.moments.value}
-            onChange={(event) => {
-              store.moments.value = event.currentTarget.value as "" | "keep" | "zero";
-            }}
-          >
-            <option value="">moments: auto</option>
-            <option value="keep">moments: keep</option>
-            <option value="zero">moments: zero</option>
-          </select>
-        )}
         <span class="wl-grow" />
         <span class="wl-back">
           <button type="button" disabled={!canUndo} title="Undo (Ctrl+Z)" onClick={() => void actions.undo()}>

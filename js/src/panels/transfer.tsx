@@ -107,7 +107,7 @@ export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
         <button type="button" onClick={close}>
           {of.done ? "Close" : "Cancel"}
         </button>
-        <button type="submit" class="wl-main" disabled={busy.value || weight.value.trim() === ""}>
+        <button type="submit" class="wl-main" disabled={weight.value.trim() === ""}>
           Apply
         </button>
       </form>
