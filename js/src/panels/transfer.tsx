@@ -69,7 +69,7 @@ export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
                   {row.name}
                 </button>
               </th>
-              <td class={row.status === "left" ? "wl-left" : ""}>{words(row, of.done, averages)}</td>
+              <td class={row.status === "left" ? "wl-unfit" : ""}>{words(row, of.done, averages)}</td>
             </tr>
           ))}
         </tbody>
