@@ -1,9 +1,15 @@
 /** The second script (state/extra.ts): what the page can show beside the tree and the picture. */
 export { cellsWithColours, drawDetails, edgeText, withColours } from "./heatmap/details";
 export { ComparisonTable } from "./panels/comparison";
+export { Details } from "./panels/details";
 export { EditBar } from "./panels/edit-bar";
 export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";
+export { ModelMap } from "./panels/model-map";
+export { fitRoom } from "./panels/room";
+export { glanceWords, RowGlance } from "./panels/row-glance";
+export { SortBar } from "./panels/sort";
+export { Splitters } from "./panels/splitter";
 export { Toolbar } from "./panels/toolbar";
 export { TransferTable } from "./panels/transfer";
 export { Verdict } from "./panels/verdict";

@@ -31,9 +31,18 @@ export function App(page: Page) {
   }, [view]);
 
   const width = view.width.value;
+  const { tree, verdict } = view.sizes;
+  const map = view.stage.value === "map";
+  const details = view.details.value;
+  const sizes = {
+    "--wl-tree": tree.value === null ? undefined : `${tree.value}px`,
+    "--wl-verdict": verdict.value === null ? undefined : `${verdict.value}px`,
+  };
   const drawer = width === "slim" && view.drawer.value;
   // Until the second script is here its places stand empty, at their size: nothing jumps.
   const more = extra.value;
+  const full = view.full.value;
+  useLayoutEffect(() => (root.current ? more?.fitRoom(root.current, full) : undefined), [more, full]);
   return (
     <section
       ref={root}
@@ -42,6 +51,7 @@ export function App(page: Page) {
       // biome-ignore lint/a11y/noRedundantRoles: found by this attribute, too.
       role="region"
       data-revision={store.revision.value}
+      style={sizes}
       aria-label="WeightLab"
     >
       <Header {...page} />
@@ -59,13 +69,16 @@ export function App(page: Page) {
       <div class="wl-center">
         {more ? <more.Toolbar {...page} /> : <div class="wl-bar wl-toolbar" aria-busy="true" />}
         {more ? <more.Inspector {...page} /> : <div class="wl-title" aria-busy="true" />}
-        <div class="wl-view">
+        <div class={`wl-view${map ? " wl-mapped" : ""}${details ? ` wl-with-${details}` : ""}`}>
           {store.open.value ? <HeatmapView store={store} actions={actions} /> : <Face {...page} />}
+          {more && details && store.open.value && <more.Details {...page} />}
+          {more && map && <more.ModelMap {...page} />}
           <AlertBar {...page} />
         </div>
         {more ? <more.EditBar {...page} /> : <div class="wl-edit" aria-busy="true" />}
       </div>
       {more ? <more.Verdict {...page} /> : <aside class="wl-side wl-right wl-folded" aria-busy="true" />}
+      {more && <more.Splitters {...page} />}
       <Footer {...page} />
       {more && view.help.value && <more.Help view={view} />}
       {more && store.transfer.value && <more.TransferTable page={page} of={store.transfer.value} />}

@@ -30,6 +30,22 @@ export function Header({ store, actions, view }: Page) {
         </span>
       )}
       <span class="wl-grow" />
+      <span class="wl-group" role="group" aria-label="Stage">
+        {(["picture", "map"] as const).map((stage) => (
+          <button
+            key={stage}
+            type="button"
+            disabled={!model}
+            aria-pressed={view.stage.value === stage}
+            title={stage === "map" ? "Every tensor as a small tile (M)" : "One tensor (M)"}
+            onClick={() => {
+              view.stage.value = stage;
+            }}
+          >
+            {stage === "map" ? "Map" : "Picture"}
+          </button>
+        ))}
+      </span>
       <label class="wl-check" title="Check the gradients after each edit">
         <input
           type="checkbox"
@@ -48,6 +64,20 @@ export function Header({ store, actions, view }: Page) {
         onClick={() => void actions.check()}
       >
         Check gradients
+      </button>
+      <button
+        type="button"
+        class="wl-icon"
+        aria-label="Fill the window"
+        title={view.full.value ? "Back to the notebook (Esc)" : "Fill the window (W)"}
+        aria-pressed={view.full.value}
+        onClick={() => {
+          view.full.value = !view.full.value;
+        }}
+      >
+        <svg class="wl-sign" viewBox="0 0 12 12" aria-hidden="true">
+          <path d="M1 4.5V1h3.5M7.5 1H11v3.5M11 7.5V11H7.5M4.5 11H1V7.5" fill="none" stroke="currentColor" />
+        </svg>
       </button>
       <button
         type="button"

@@ -28,8 +28,12 @@ export function onRootKey(event: KeyboardEvent, { store, actions, view }: Page, 
     queueMicrotask(() => root.querySelector<HTMLElement>(".wl-filter input")?.focus());
   } else if (key === "escape") {
     if (view.drawer.value) view.drawer.value = false;
-    else actions.dismiss();
-  } else if (!inTree && store.open.value && !event.altKey) {
+    else if (store.alert.value || !view.full.value) actions.dismiss();
+    else view.full.value = false;
+  } else if (inTree || event.altKey) return;
+  else if (key === "m") view.stage.value = view.stage.value === "map" ? "picture" : "map";
+  else if (key === "w") view.full.value = !view.full.value;
+  else if (store.open.value) {
     if (key === "p") store.tool.value = "pan";
     else if (key === "s") store.tool.value = "select";
     else if (key === "b") store.tool.value = "brush";

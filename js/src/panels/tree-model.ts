@@ -121,6 +121,28 @@ export function visibleRows(
   return { rows, matches };
 }
 
+/** Tensors only, in a given order, as a list without levels. */
+export function flatRows(roots: Node[], places: readonly number[], match: ((name: string) => boolean) | null): Shown {
+  const nodes: Node[] = [];
+  const collect = (node: Node): void => {
+    if (node.tensor >= 0) nodes[node.tensor] = node;
+    node.children.forEach(collect);
+  };
+  roots.forEach(collect);
+  const kept = places.flatMap((at) => {
+    const node = nodes[at];
+    return node && (!match || match(node.name)) ? [node] : [];
+  });
+  const rows = kept.map((node, at) => ({
+    node,
+    level: 1,
+    setsize: kept.length,
+    posinset: at + 1,
+    expanded: false,
+  }));
+  return { rows, matches: rows.length };
+}
+
 /** A tree this long starts folded at its second level: a page of leaves says nothing about a model. */
 const LONG = 1500;
 

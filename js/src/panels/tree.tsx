@@ -2,17 +2,20 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { GradientRow, TensorColumns } from "../kernel/protocol";
+import { extra } from "../state/extra";
+import type { Glance } from "../state/glances";
 import type { Page } from "../state/view";
 import { count, dims, plural } from "./format";
 import { KindSign, StatusSign, statusWords } from "./sign";
 import { treeMove, typeAhead } from "./tree-keys";
-import { buildTree, foldedAtFirst, matcher, type Node, type Row, visibleRows } from "./tree-model";
+import { buildTree, flatRows, foldedAtFirst, matcher, type Node, type Row, visibleRows } from "./tree-model";
 import { rowsInSight, useSight } from "./use-window";
 
 const ROW = 24;
 const TYPE_PAUSE = 600;
 
 export function Tree({ store, actions, view }: Page) {
+  const more = extra.value;
   const filter = useSignal("");
   const hello = store.hello.value;
   const tensors = hello?.tensors;
@@ -28,7 +31,12 @@ export function Tree({ store, actions, view }: Page) {
   }
   const match = useMemo(() => matcher(filter.value), [filter.value]);
   const active = match ? foldedInFilter : folded;
-  const shown = useMemo(() => visibleRows(roots, active.value, match), [roots, active.value, match]);
+  const order = view.order.value;
+  const places = order?.places;
+  const shown = useMemo(
+    () => (places ? flatRows(roots, places, match) : visibleRows(roots, active.value, match)),
+    [roots, active.value, match, places],
+  );
   const total = tensors?.name.length ?? 0;
 
   return (
@@ -56,6 +64,7 @@ export function Tree({ store, actions, view }: Page) {
           </span>
         )}
       </div>
+      {more ? <more.SortBar {...{ store, actions, view }} /> : <div class="wl-sort" />}
       {hello && shown.rows.length === 0 && (
         <p class="wl-hint">{match ? "No name has this in it. * stands for anything." : "No parameters or buffers."}</p>
       )}
@@ -63,6 +72,7 @@ export function Tree({ store, actions, view }: Page) {
         page={{ store, actions, view }}
         rows={shown.rows}
         tensors={tensors}
+        text={order?.text}
         setFolded={(change) => {
           active.value = change(active.value);
         }}
@@ -75,10 +85,12 @@ interface RowsProps {
   page: Page;
   rows: Row[];
   tensors: TensorColumns | undefined;
+  /** The number that the rows are sorted by; undefined in the model's order. */
+  text: ((at: number) => string) | undefined;
   setFolded(change: (folded: ReadonlySet<string>) => ReadonlySet<string>): void;
 }
 
-function Rows({ page, rows, tensors, setFolded }: RowsProps) {
+function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
   const { store, actions, view } = page;
   const box = useRef<HTMLDivElement>(null);
   const sight = useSight(box);
@@ -90,6 +102,14 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
   const open = store.open.value?.name;
   const position = rows.findIndex((row) => row.node === active.value);
   const [start, end] = rowsInSight(sight, rows.length, ROW);
+  const { glances } = actions;
+  const version = glances.version.value;
+  useEffect(() => {
+    glances.want(
+      view.id,
+      rows.slice(start, end).flatMap(({ node }) => (node.tensor >= 0 ? [node.name] : [])),
+    );
+  }, [rows, start, end, version]);
 
   function reveal(at: number): void {
     const element = box.current;
@@ -181,6 +201,8 @@ function Rows({ page, rows, tensors, setFolded }: RowsProps) {
             open={row.node.tensor >= 0 && row.node.name === open}
             gradient={row.node.tensor >= 0 ? status.value.get(row.node.name) : undefined}
             tensors={tensors}
+            glance={row.node.tensor >= 0 ? glances.get(row.node.name) : undefined}
+            number={text?.(row.node.tensor)}
             held={row.node.tensor >= 0 && held.value.has(row.node.name)}
             onPick={() => activate(row)}
           />
@@ -198,15 +220,21 @@ interface RowProps {
   open: boolean;
   gradient: GradientRow | undefined;
   tensors: TensorColumns | undefined;
+  glance: Glance | undefined;
+  /** In place of the shape, when the rows are sorted by one; the label is then the whole name. */
+  number: string | undefined;
   held: boolean;
   onPick(): void;
 }
 
-function TreeRow({ id, row, top, active, open, gradient, tensors, held, onPick }: RowProps) {
+function TreeRow({ id, row, top, active, open, gradient, tensors, glance, number, held, onPick }: RowProps) {
   const { node } = row;
   const isModule = node.kind === "module";
   const words = describe(node, tensors, gradient);
   if (held) words.push("some cells are held");
+  const more = extra.value;
+  if (glance && more) words.push(...more.glanceWords(glance));
+  const shape = <span class="wl-dims">{number ?? dims(tensors?.shape[node.tensor] ?? [])}</span>;
   return (
     <div
       id={id}
@@ -231,7 +259,9 @@ function TreeRow({ id, row, top, active, open, gradient, tensors, held, onPick }
       ) : (
         <Sign node={node} gradient={gradient} tensors={tensors} />
       )}
-      <span class="wl-label">{node.label}</span>
+      <span class={`wl-label${number === undefined ? "" : " wl-tail"}`}>
+        {number === undefined ? node.label : <bdi dir="ltr">{node.name}</bdi>}
+      </span>
       {isModule ? (
         <span class="wl-type">{node.type}</span>
       ) : (
@@ -242,7 +272,7 @@ function TreeRow({ id, row, top, active, open, gradient, tensors, held, onPick }
             </svg>
           )}
           {(tensors?.aliases[node.tensor]?.length ?? 0) > 0 && <span class="wl-tied">tied</span>}
-          {dims(tensors?.shape[node.tensor] ?? [])}
+          {more ? <more.RowGlance of={glance}>{shape}</more.RowGlance> : shape}
         </span>
       )}
     </div>

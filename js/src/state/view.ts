@@ -1,6 +1,7 @@
 /** What belongs to one view of the widget and not to the model: two views of one Lab may be folded and sized differently. */
 import { type Signal, signal } from "@preact/signals";
 import type { Actions } from "./actions";
+import { remembered } from "./sizes";
 import type { Store } from "./store";
 
 /** The forms of the edit bar. */
@@ -40,6 +41,16 @@ export interface View {
   /** Whether gradients and history are unfolded where they lie under the picture. */
   verdict: Signal<boolean>;
   help: Signal<boolean>;
+  /** Whether the widget fills the window. */
+  full: Signal<boolean>;
+  /** The picture of one tensor, or the map of all. */
+  stage: Signal<"picture" | "map">;
+  /** What stands beside the picture. */
+  details: Signal<"cells" | "spectrum" | null>;
+  /** Tensors in another order than the model's, and the number that each is sorted by. */
+  order: Signal<{ places: readonly number[]; text(at: number): string } | null>;
+  /** Widths of the tree and of the verdict, height of the table of cells, where the user set them. */
+  sizes: { tree: Signal<number | null>; verdict: Signal<number | null>; cells: Signal<number | null> };
 }
 
 /** What every panel is given. */
@@ -53,6 +64,8 @@ let views = 0;
 
 export function createView(): View {
   views += 1;
+  const sizes = remembered();
+  const size = (name: string) => signal(sizes[name] ?? null);
   return {
     id: `wl${views}`,
     width: signal("wide"),
@@ -60,6 +73,11 @@ export function createView(): View {
     drawer: signal(false),
     verdict: signal(true),
     help: signal(false),
+    full: signal(false),
+    stage: signal("picture"),
+    details: signal(null),
+    order: signal(null),
+    sizes: { tree: size("tree"), verdict: size("verdict"), cells: size("cells") },
   };
 }
 
