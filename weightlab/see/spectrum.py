@@ -69,7 +69,8 @@ class Spectrum:
 
         figure = LabFigure(figsize=(5, 3.2), layout="constrained")
         axes = figure.subplots()
-        shown = [value for value in self.values if value > 0]
+        # Below that share of the largest there is nothing but rounding.
+        shown = [value for value in self.values if value > 1e-6 * self.values[0]]
         axes.plot(range(1, len(shown) + 1), shown, lw=1.4, color="#1a6fd4")
         if shown:
             axes.set_yscale("log")

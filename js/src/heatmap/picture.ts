@@ -11,7 +11,7 @@ import { colours, limitOf } from "./colormap";
 import { drawnAt } from "./drawn";
 import { hit } from "./hit";
 import { type Label, labels } from "./labels";
-import { type Cell, indexOf, type Sheet } from "./layout";
+import { type Cell, cellOf, indexOf, type Sheet } from "./layout";
 import { indexText, shortest } from "./numbers";
 import { brushColour, Listed, overlayScene, type Painted } from "./over";
 import { drawOverlay } from "./overlay";
@@ -21,7 +21,7 @@ import { drawTiles, tableOf } from "./scene";
 import { endSession, keyOf, openSession, type Session, sameSheet, shownBy, type TileCaches } from "./session";
 import { Stage } from "./stage";
 import { type Gesture, IDLE, type Point } from "./tools";
-import { fitView, resize, type View, type Wanted, wantedTiles, zoom } from "./viewport";
+import { fitView, resize, reveal, type View, type Wanted, wantedTiles, zoom } from "./viewport";
 
 export interface Shown {
   /** "[3, 0, 1, 2] = -0.0412"; empty when nothing is pointed at. */
@@ -32,6 +32,8 @@ export interface Shown {
 }
 
 const PATIENCE = 150;
+/** Pixels of a cell that can be told from its neighbours. */
+const SEEN = 6;
 
 export class Picture {
   readonly shown = signal<Shown>({ text: "", was: "", bin: "" });
@@ -89,6 +91,7 @@ export class Picture {
         this.redraw();
       }),
     );
+    this.stop.push(effect(() => this.goTo(store.go.value)));
     Object.assign(host, {
       __wl_value: (...index: number[]) => drawnAt(this.stage, store, this.session, index),
     });
@@ -150,6 +153,19 @@ export class Picture {
     return (
       x !== before.x || y !== before.y || rows.scale !== before.rows.scale || columns.scale !== before.columns.scale
     );
+  }
+
+  /** A cell that was searched for: into sight, and large enough to be seen. */
+  private goTo(index: number[] | null): void {
+    const { session } = this;
+    const cell = index && session?.view ? cellOf(session.sheet, index) : null;
+    if (!cell) return;
+    this.cursor = cell;
+    this.follow = "cursor";
+    this.setView((view) => reveal(view, cell.row, cell.column));
+    const { rows, columns } = (session as Session).view as View;
+    const small = Math.min(rows.scale, columns.scale);
+    if (small < SEEN) this.zoom(SEEN / small);
   }
 
   fit(): void {

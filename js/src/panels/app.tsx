@@ -66,16 +66,16 @@ export function App(page: Page) {
           }}
         />
       )}
-      <div class="wl-center">
+      <div class={`wl-center${map ? " wl-mapped" : ""}`}>
         {more ? <more.Toolbar {...page} /> : <div class="wl-bar wl-toolbar" aria-busy="true" />}
         {more ? <more.Inspector {...page} /> : <div class="wl-title" aria-busy="true" />}
-        <div class={`wl-view${map ? " wl-mapped" : ""}${details ? ` wl-with-${details}` : ""}`}>
+        <div class={`wl-view${details ? ` wl-with-${details}` : ""}`}>
           {store.open.value ? <HeatmapView store={store} actions={actions} /> : <Face {...page} />}
           {more && details && store.open.value && <more.Details {...page} />}
-          {more && map && <more.ModelMap {...page} />}
           <AlertBar {...page} />
         </div>
         {more ? <more.EditBar {...page} /> : <div class="wl-edit" aria-busy="true" />}
+        {more && map && <more.ModelMap {...page} />}
       </div>
       {more ? <more.Verdict {...page} /> : <aside class="wl-side wl-right wl-folded" aria-busy="true" />}
       {more && <more.Splitters {...page} />}

@@ -15,6 +15,8 @@ const KEYS: readonly [string, string][] = [
   ["+  −  0", "in the picture: closer, farther, everything"],
   ["Ctrl Z", "undo; with Shift, or Ctrl Y: redo"],
   ["/", "filter the tree"],
+  ["M", "the map of all tensors, and back; in it arrows move, Enter opens"],
+  ["W", "fill the window; Esc returns"],
   ["Esc", "cancel a stroke, a dialog or this card"],
 ];
 

@@ -22,9 +22,32 @@ export function Inspector(page: Page) {
         <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
         {open.about && <span class="wl-dim wl-about">{open.about}</span>}
         <Look {...page} />
+        <Beside {...page} />
       </div>
       <Axes {...page} />
     </>
+  );
+}
+
+/** What stands beside the picture. */
+function Beside({ view: { details } }: Page) {
+  return (
+    <span class="wl-beside">
+      {(["cells", "spectrum"] as const).map((what) => (
+        <button
+          key={what}
+          type="button"
+          class="wl-ghost"
+          aria-pressed={details.value === what}
+          title={what === "cells" ? "Exact values, and search" : "Singular values and ranks"}
+          onClick={() => {
+            details.value = details.value === what ? null : what;
+          }}
+        >
+          {what === "cells" ? "Cells" : "Spectrum"}
+        </button>
+      ))}
+    </span>
   );
 }
 

@@ -12,8 +12,9 @@ export interface MapLayout {
 
 const GAP = 3;
 const SIDES = [56, 48, 40, 34, 28, 24, 20, 17, 14];
-const HEADING = 18;
-const BLOCK_GAP = 6;
+/** Left of a block, beside its first line. */
+const HEADING = 92;
+const BLOCK_GAP = 5;
 /** More blocks than that are no help in finding one. */
 const MOST_BLOCKS = 40;
 const MARGIN = 12;
@@ -36,11 +37,11 @@ export function layMap(names: readonly string[], width: number, height: number):
   });
   const plain = blocks.length > MOST_BLOCKS || blocks.length < 2;
   const shown = plain ? [{ text: "", from: 0, to: names.length }] : blocks;
-  const across = (side: number): number => Math.max(1, Math.floor((width - 2 * MARGIN + GAP) / (side + GAP)));
+  const indent = MARGIN + (plain ? 0 : HEADING);
+  const across = (side: number): number => Math.max(1, Math.floor((width - indent - MARGIN + GAP) / (side + GAP)));
   const tall = (side: number): number =>
     shown.reduce(
-      (sum, block) =>
-        sum + (plain ? 0 : HEADING + BLOCK_GAP) + Math.ceil((block.to - block.from) / across(side)) * (side + GAP),
+      (sum, block) => sum + (plain ? 0 : BLOCK_GAP) + Math.ceil((block.to - block.from) / across(side)) * (side + GAP),
       2 * MARGIN,
     );
   const side = SIDES.find((each) => tall(each) <= height) ?? (SIDES.at(-1) as number);
@@ -50,12 +51,9 @@ export function layMap(names: readonly string[], width: number, height: number):
   const headings: MapLayout["headings"] = [];
   let top = MARGIN;
   for (const { text, from, to } of shown) {
-    if (!plain) {
-      headings.push({ text, y: top });
-      top += HEADING;
-    }
+    if (!plain) headings.push({ text, y: top + side / 2 - 8 });
     for (let at = from; at < to; at += 1) {
-      x[at] = MARGIN + ((at - from) % across(side)) * (side + GAP);
+      x[at] = indent + ((at - from) % across(side)) * (side + GAP);
       y[at] = top + Math.floor((at - from) / across(side)) * (side + GAP);
     }
     top += Math.ceil((to - from) / across(side)) * (side + GAP) + (plain ? 0 : BLOCK_GAP);

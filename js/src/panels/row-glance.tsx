@@ -4,11 +4,12 @@ import type { Glance } from "../state/glances";
 import { count, number, plural } from "./format";
 import { percent } from "./statistics";
 
-/** `children`: what stands between the two. */
-export function RowGlance({ of, children }: { of: Glance | undefined; children: ComponentChildren }) {
+/** `children`: what stands between the two. `narrow`: the name needs the room of the zeros. */
+export function RowGlance(props: { of: Glance | undefined; narrow: boolean; children: ComponentChildren }) {
+  const { of, narrow, children } = props;
   return (
     <>
-      {of && <Health of={of} />}
+      {of && <Health of={of} narrow={narrow} />}
       {children}
       {of && !of.reason ? <Bars bars={of.bars} /> : <span class="wl-bars" />}
     </>
@@ -33,13 +34,13 @@ function Bars({ bars }: { bars: Uint8Array }) {
   );
 }
 
-function Health({ of }: { of: Glance }) {
+function Health({ of, narrow }: { of: Glance; narrow: boolean }) {
   const zeros = of.count > 0 ? of.zero / of.count : 0;
   return (
     <>
       {of.nan > 0 && <b class="wl-bad">{short(of.nan)} NaN</b>}
       {of.inf > 0 && <b class="wl-bad">{short(of.inf)} inf</b>}
-      {zeros >= ZEROS_SHOWN && of.count > 1 && <span class="wl-zeros">{percent(zeros)} 0</span>}
+      {zeros >= ZEROS_SHOWN && of.count > 1 && !narrow && <span class="wl-zeros">{percent(zeros)} 0</span>}
     </>
   );
 }

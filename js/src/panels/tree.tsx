@@ -272,7 +272,13 @@ function TreeRow({ id, row, top, active, open, gradient, tensors, glance, number
             </svg>
           )}
           {(tensors?.aliases[node.tensor]?.length ?? 0) > 0 && <span class="wl-tied">tied</span>}
-          {more ? <more.RowGlance of={glance}>{shape}</more.RowGlance> : shape}
+          {more ? (
+            <more.RowGlance of={glance} narrow={number !== undefined}>
+              {shape}
+            </more.RowGlance>
+          ) : (
+            shape
+          )}
         </span>
       )}
     </div>

@@ -221,6 +221,7 @@ export function createActions(store: Store, client: Client): Actions {
         store.notice.value = "";
         store.where.value = null;
         store.preview.value = null;
+        store.go.value = null;
         store.peek.value = false;
         select(null);
       });

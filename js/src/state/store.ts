@@ -123,6 +123,8 @@ export interface Store {
   held: Signal<ReadonlyMap<number, DataView>>;
   /** Whether the picture shows the tensor as it was before the last edit. */
   peek: Signal<boolean>;
+  /** A cell of the open tensor that the picture goes to, by its index; what a search found. */
+  go: Signal<number[] | null>;
   tool: Signal<Tool>;
   brush_size: Signal<number>;
   brush_value: Signal<string>;
@@ -162,6 +164,7 @@ export function createStore(): Store {
     moments: signal(""),
     held: signal(new Map()),
     peek: signal(false),
+    go: signal(null),
     tool: signal("select"),
     brush_size: signal(1),
     brush_value: signal("0"),
