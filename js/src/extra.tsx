@@ -3,6 +3,7 @@ export { cellsWithColours, drawDetails, edgeText, withColours } from "./heatmap/
 export { ComparisonTable } from "./panels/comparison";
 export { Details } from "./panels/details";
 export { EditBar } from "./panels/edit-bar";
+export { Header } from "./panels/header";
 export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";
 export { ModelMap } from "./panels/model-map";
@@ -13,3 +14,4 @@ export { Splitters } from "./panels/splitter";
 export { Toolbar } from "./panels/toolbar";
 export { TransferTable } from "./panels/transfer";
 export { Verdict } from "./panels/verdict";
+export { glancesOf } from "./state/glances";

@@ -6,7 +6,6 @@ import { type Page, widthOf } from "../state/view";
 import { AlertBar } from "./alert";
 import { Face } from "./faces";
 import { Footer } from "./footer";
-import { Header } from "./header";
 import { onRootKey } from "./keys";
 import { Tree } from "./tree";
 
@@ -54,7 +53,13 @@ export function App(page: Page) {
       style={sizes}
       aria-label="WeightLab"
     >
-      <Header {...page} />
+      {more ? (
+        <more.Header {...page} />
+      ) : (
+        <header class="wl-header" aria-busy="true">
+          <b>WeightLab</b>
+        </header>
+      )}
       {(width !== "slim" || drawer) && <Tree {...page} />}
       {drawer && (
         <button

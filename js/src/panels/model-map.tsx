@@ -3,6 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { colours } from "../heatmap/colormap";
 import type { GradientRow, Status } from "../kernel/protocol";
+import { glancesOf } from "../state/glances";
 import { createThumbnails } from "../state/thumbnails";
 import type { Page } from "../state/view";
 import { dims, plural } from "./format";
@@ -43,7 +44,7 @@ export function ModelMap(page: Page) {
   const [from, to] = tilesIn(layout, sight.top, sight.top + sight.height);
   const gradients = store.gradients.value;
   const rows = useMemo(() => new Map(gradients?.rows.map((row) => [row.name, row])), [gradients]);
-  const { glances } = actions;
+  const glances = glancesOf(page);
   const by = colour.value;
   const versions = `${glances.version.value} ${thumbnails.version.value}`;
   const statistic = by === "picture" || by === "status" ? null : by;

@@ -1,6 +1,7 @@
 /** The order of the tree's rows: the model's, or by a statistic. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { glancesOf } from "../state/glances";
 import type { Page } from "../state/view";
 import { count } from "./format";
 import { STATISTICS, type Statistic, sorted, statisticOf, statisticText } from "./statistics";
@@ -12,13 +13,14 @@ export function SortBar({ store, actions, view }: Page) {
   /** How many numbers have been read, while there are more to come. */
   const done = useSignal<number | null>(null);
   const { order } = view;
+  const glances = glancesOf({ store, actions });
   const tensors = store.hello.value?.tensors;
   useEffect(() => {
     const statistic = by.value;
     order.value = null;
     if (!tensors || !statistic) return;
     const ended = new AbortController();
-    const glance = (name: string) => actions.glances.get(name);
+    const glance = (name: string) => glances.get(name);
     const read = () => statisticOf(statistic, { tensors, gradients: store.gradients.peek(), glance });
     const sort = (): void => {
       done.value = null;
@@ -31,7 +33,7 @@ export function SortBar({ store, actions, view }: Page) {
     };
     if (statistic === "size" || statistic === "gradient") sort();
     else {
-      actions.glances
+      glances
         .all(tensors.name, ended.signal, (ready) => {
           done.value = ready;
         })

@@ -102,14 +102,14 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
   const open = store.open.value?.name;
   const position = rows.findIndex((row) => row.node === active.value);
   const [start, end] = rowsInSight(sight, rows.length, ROW);
-  const { glances } = actions;
-  const version = glances.version.value;
+  const glances = extra.value?.glancesOf(page);
+  const version = glances?.version.value;
   useEffect(() => {
-    glances.want(
+    glances?.want(
       view.id,
       rows.slice(start, end).flatMap(({ node }) => (node.tensor >= 0 ? [node.name] : [])),
     );
-  }, [rows, start, end, version]);
+  }, [rows, start, end, glances, version]);
 
   function reveal(at: number): void {
     const element = box.current;
@@ -201,7 +201,7 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
             open={row.node.tensor >= 0 && row.node.name === open}
             gradient={row.node.tensor >= 0 ? status.value.get(row.node.name) : undefined}
             tensors={tensors}
-            glance={row.node.tensor >= 0 ? glances.get(row.node.name) : undefined}
+            glance={row.node.tensor >= 0 ? glances?.get(row.node.name) : undefined}
             number={text?.(row.node.tensor)}
             held={row.node.tensor >= 0 && held.value.has(row.node.name)}
             onPick={() => activate(row)}

@@ -17,16 +17,15 @@ import { type Axis, grow, invert, listText, otherParts, partsOfText, unite, whol
 import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Listener } from "./feed";
 import { opened } from "./layouts";
-import { createGlances, type Glances } from "./glances";
 import { cellCount, regionText } from "./region-text";
 import { type OpenTensor, type Store, viewed } from "./store";
 import { wordsFor } from "./words";
 
 export interface Actions {
-  /** Numbers of tensors for lists. */
-  glances: Glances;
   /** For panels that ask for something of their own; rejects as the client does. */
   request: Client["request"];
+  /** To be told the revision of what such a request brought. */
+  meet(revision: number): void;
   /** The same with words of waiting; what goes wrong becomes the alert, and the answer null. */
   ask<T>(words: string, task: () => Promise<T>): Promise<T | null>;
   /** Show a tensor, its values or another view: ask `open`, clear the selection. */
@@ -202,12 +201,9 @@ export function createActions(store: Store, client: Client): Actions {
     return store.open.value?.name;
   }
 
-  const glances = createGlances(store, client, meet);
-  feed.listeners.add(glances.mark);
-
   const actions: Actions = {
-    glances,
     request: client.request,
+    meet,
     ask: (words, task) => ask(words, task),
     async openTensor(name, view = "value") {
       if (!store.hello.value?.tensors.name.includes(name)) return;

@@ -3,8 +3,8 @@
  * picture; what changed is asked for anew, and its old numbers stand until then.
  */
 import { type Signal, signal } from "@preact/signals";
-import type { Client } from "../kernel/client";
 import type { GlanceColumns } from "../kernel/protocol";
+import type { Actions } from "./actions";
 import type { Changed } from "./feed";
 import type { Store } from "./store";
 
@@ -46,7 +46,20 @@ const BATCH = 128;
 const PAUSE = 60;
 const FIRST_PICTURE = 1500;
 
-export function createGlances(store: Store, client: Client, meet: (revision: number) => void): Glances {
+/** One for each model, however many views it has: they go with its store. */
+const made = new WeakMap<Store, Glances>();
+
+export function glancesOf({ store, actions }: { store: Store; actions: Actions }): Glances {
+  let found = made.get(store);
+  if (!found) {
+    found = createGlances(store, actions);
+    actions.onChanged(found.mark);
+    made.set(store, found);
+  }
+  return found;
+}
+
+export function createGlances(store: Store, { request, meet }: Pick<Actions, "request" | "meet">): Glances {
   const known = new Map<string, Glance>();
   const fresh = new Set<string>();
   const version = signal(0);
@@ -83,7 +96,7 @@ export function createGlances(store: Store, client: Client, meet: (revision: num
   function fetch(names: readonly string[]): Promise<void> {
     const revision = store.revision.peek();
     const run = async (): Promise<void> => {
-      const { reply, buffer, revision: shown } = await client.request("glances", { names: names.slice(0, BATCH) });
+      const { reply, buffer, revision: shown } = await request("glances", { names: names.slice(0, BATCH) });
       take(reply.glances, buffer);
       meet(shown);
       // Changed while they were on their way: these may be older than the change.
