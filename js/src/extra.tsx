@@ -8,7 +8,7 @@ export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";
 export { ModelMap } from "./panels/model-map";
 export { fitRoom } from "./panels/room";
-export { glanceWords, RowGlance } from "./panels/row-glance";
+export { RowGlance, rowWords } from "./panels/row-glance";
 export { SortBar } from "./panels/sort";
 export { Splitters } from "./panels/splitter";
 export { Toolbar } from "./panels/toolbar";

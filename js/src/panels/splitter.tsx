@@ -1,6 +1,7 @@
 /** The edge between two parts: dragged by mouse or touch, moved by arrows; a double click gives the first size back. */
 import type { Signal } from "@preact/signals";
-import { remember } from "../state/sizes";
+import { useLayoutEffect } from "preact/hooks";
+import { remember, remembered } from "../state/sizes";
 import type { Page } from "../state/view";
 
 const STEP = 16;
@@ -23,6 +24,10 @@ interface Props {
 export function Splitters({ view }: Page) {
   const width = view.width.value;
   const { tree, verdict } = view.sizes;
+  useLayoutEffect(() => {
+    const sizes = remembered();
+    for (const part of ["tree", "verdict", "cells"] as const) view.sizes[part].value = sizes[part] ?? null;
+  }, [view]);
   if (width === "slim") return null;
   return (
     <>

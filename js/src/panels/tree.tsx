@@ -6,7 +6,7 @@ import { extra } from "../state/extra";
 import type { Glance } from "../state/glances";
 import type { Page } from "../state/view";
 import { count, dims, plural } from "./format";
-import { KindSign, StatusSign, statusWords } from "./sign";
+import { KindSign, StatusSign } from "./sign";
 import { treeMove, typeAhead } from "./tree-keys";
 import { buildTree, flatRows, foldedAtFirst, matcher, type Node, type Row, visibleRows } from "./tree-model";
 import { rowsInSight, useSight } from "./use-window";
@@ -230,10 +230,8 @@ interface RowProps {
 function TreeRow({ id, row, top, active, open, gradient, tensors, glance, number, held, onPick }: RowProps) {
   const { node } = row;
   const isModule = node.kind === "module";
-  const words = describe(node, tensors, gradient);
-  if (held) words.push("some cells are held");
   const more = extra.value;
-  if (glance && more) words.push(...more.glanceWords(glance));
+  const words = more ? more.rowWords({ node, tensors, gradient, held, glance }) : [node.name];
   const shape = <span class="wl-dims">{number ?? dims(tensors?.shape[node.tensor] ?? [])}</span>;
   return (
     <div
@@ -305,16 +303,4 @@ function Sign({
   if (gradient) return <StatusSign status={gradient.status} />;
   if (node.kind === "parameter" && tensors?.requires_grad[node.tensor] === false) return <StatusSign status="frozen" />;
   return <KindSign kind={node.kind === "module" ? "parameter" : node.kind} />;
-}
-
-function describe(node: Node, tensors: TensorColumns | undefined, gradient: GradientRow | undefined): string[] {
-  if (node.kind === "module" || !tensors) return [node.type ? `${node.name}: ${node.type}` : node.name];
-  const at = node.tensor;
-  const words = [node.name, node.kind, dims(tensors.shape[at] ?? []), `${tensors.dtype[at]} on ${tensors.device[at]}`];
-  const aliases = tensors.aliases[at] ?? [];
-  if (gradient) words.push(statusWords(gradient.status));
-  else if (node.kind === "parameter" && !tensors.requires_grad[at]) words.push("frozen");
-  if (aliases.length > 0) words.push(`tied with ${aliases.join(", ")}`);
-  if (!tensors.editable[at] && tensors.reason[at]) words.push(tensors.reason[at]);
-  return words;
 }

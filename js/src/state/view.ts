@@ -1,7 +1,6 @@
 /** What belongs to one view of the widget and not to the model: two views of one Lab may be folded and sized differently. */
 import { type Signal, signal } from "@preact/signals";
 import type { Actions } from "./actions";
-import { remembered } from "./sizes";
 import type { Store } from "./store";
 
 /** The forms of the edit bar. */
@@ -64,8 +63,6 @@ let views = 0;
 
 export function createView(): View {
   views += 1;
-  const sizes = remembered();
-  const size = (name: string) => signal(sizes[name] ?? null);
   return {
     id: `wl${views}`,
     width: signal("wide"),
@@ -77,7 +74,7 @@ export function createView(): View {
     stage: signal("picture"),
     details: signal(null),
     order: signal(null),
-    sizes: { tree: size("tree"), verdict: size("verdict"), cells: size("cells") },
+    sizes: { tree: signal(null), verdict: signal(null), cells: signal(null) },
   };
 }
 
