@@ -6,7 +6,9 @@ check  lab.check_gradients()
 """
 
 from weightlab.check.causes import Cause
+from weightlab.check.finding import Diagnosis, Finding
 from weightlab.check.gradients import GradientReport
+from weightlab.check.repair import Repair
 from weightlab.edit.entry import Entry
 from weightlab.edit.operations import Edit
 from weightlab.edit.snapshots import Diff
@@ -36,16 +38,19 @@ __all__ = [
     "Cancelled",
     "Cause",
     "Constraint",
+    "Diagnosis",
     "Diff",
     "Edit",
     "EditRefused",
     "Entry",
+    "Finding",
     "GradientReport",
     "Lab",
     "ParameterTree",
     "ProbeFailed",
     "Progress",
     "Region",
+    "Repair",
     "Spectrum",
     "Summary",
     "Transfer",

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.archive import Archive
+from weightlab.check.finding import Diagnosis
 from weightlab.check.gradients import GradientReport, Observation, observe
 from weightlab.check.probe import Probe
+from weightlab.checking import Checking
 from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
 from weightlab.edit.entry import Entry
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 Changed = list[tuple[str, Region]]
 
 
-class Lab(Archive, Holding, Looking, Overview):
+class Lab(Archive, Checking, Holding, Looking, Overview):
     """A microscope and a scalpel for one model.
 
     Args:
@@ -103,6 +105,7 @@ class Lab(Archive, Holding, Looking, Overview):
         self.revision = 0
         self.checked_revision = -1
         self.page: object = None  # the widget, once the Lab was shown; kept here so that there is one
+        self.diagnosis: Diagnosis | None = None
         Looking.__init__(self)
         Overview.__init__(self)
         self._callbacks: list[Callable[[Changed], None]] = []

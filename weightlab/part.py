@@ -57,6 +57,10 @@ class Part(ABC):
         """Several edits as one entry."""
 
     @abstractmethod
+    def check_gradients(self) -> GradientReport:
+        """Forward and backward on the probe batch, without a trace."""
+
+    @abstractmethod
     def _tell(self, changed: list[tuple[str, Region]]) -> None:
         """Call the listeners."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from weightlab.check import broken, silent
 from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found
+from weightlab.check.roles import Roles
 
 __all__ = ["Cause", "find_causes", "last_resort"]
 
@@ -29,8 +30,23 @@ def find_causes(evidence: Evidence) -> tuple[Cause, ...]:
         if status not in ("flowing", "frozen") and name not in found.explained()
     ]
     for name in missing:
-        found.add(last_resort(evidence, name))
+        found.add(key_bias(evidence, name) or last_resort(evidence, name))
     return tuple(sorted(found.causes.values(), key=lambda cause: SEVERITIES.index(cause.severity)))
+
+
+def key_bias(evidence: Evidence, name: str) -> Cause | None:
+    """Units of a projection's bias that get rounding noise, some of it exactly zero, because they shift all keys alike."""
+    if evidence.status[name] != "partial":
+        return None
+    roles = Roles(evidence)
+    if not any(op.bias == name and "attention" in roles.after(op) for op in evidence.consumers(name)):
+        return None
+    zero = evidence.zero[name]
+    text = (
+        f"{name}: what all keys share does not change attention (softmax ignores it), so some units get exactly zero."
+    )
+    seen = (f"{int(zero.sum())} of {zero.numel()} units get exactly zero", "its output enters attention")
+    return Cause("invariant", name, (name,), "info", text, seen, None, "Key bias has no effect", name)
 
 
 def last_resort(evidence: Evidence, name: str) -> Cause:

@@ -29,7 +29,9 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     if not bool(meant.any()):
         came = f"largest gradient at its output {arriving_text(op)}, at its input exactly 0"
         text = f"{op.where}: every cell that matters is outside its linear range, where the derivative is 0."
-        return Cause("saturated", op.path, (name,), "warning", text, (came,), None, f"{op.where} is saturated")
+        # Some units of a batch without a gradient are common; all of them are not.
+        severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
+        return Cause("saturated", op.path, (name,), severity, text, (came,), None, f"{op.where} is saturated")
     weight = _never_above_zero(evidence, op, meant)
     if weight is not None:
         return replace_affects(weight, name)
@@ -40,7 +42,7 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     because = f", because {bias[1]}" if bias else ""
     text = f"{op.where}: {op.samples} of {op.samples} samples {side} in {units_text(dead, word)}{because}."
     seen = (f"highest input of these {word}s is {number(top)}", *(bias[2] if bias else ()))
-    severity: Severity = "info"
+    severity = "info"
     if bool(dead.all()):
         severity = "error"
     elif float(dead.float().mean()) > MOSTLY or (bias and bias[3]):

@@ -95,6 +95,10 @@ class Sandbox:
         """The name of the parameter that this very tensor object is, or is the alias of."""
         return self.names.get(id(tensor))
 
+    def stand_ins(self) -> list[tuple[int, Tensor]]:
+        """Id of each original, and what stands for it."""
+        return list(self._stand_in.items())
+
     def is_buffer(self, tensor: Tensor) -> bool:
         """Whether this is the copy that stands for a buffer (or another plain tensor that a module holds)."""
         return id(tensor) in self._copies
@@ -174,7 +178,7 @@ class Sandbox:
                 parameter._backward_hooks = hooks
 
         self._undo.callback(put_back)
-        if grad is not None:
+        if grad is not None and grad.shape == parameter.shape:  # one of another shape could not be put back
             parameter.grad = None
         if after is not None:
             parameter._post_accumulate_grad_hooks = None  # type: ignore[assignment]

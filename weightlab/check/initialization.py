@@ -1,0 +1,181 @@
+"""`diagnose`: what is wrong with a model before, or instead of, training it (rules G4, G7 and G8).
+
+It runs the gradient check with measurements of the signal, where that can run, and reads the structure and the weights in any
+case. One finding per origin: what follows from it stands in `affects`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from weightlab.check import held, norms, rank, scale, structure, symmetry
+from weightlab.check.evidence import SEVERITIES, Cause, Evidence, names_text
+from weightlab.check.expected import Layer, Scheme, layers_by_type
+from weightlab.check.finding import Diagnosis, Finding
+from weightlab.check.gradients import Observation, observe
+from weightlab.check.layers import Heard, layers_that_ran
+from weightlab.check.listening import Listening
+from weightlab.check.mending import repair_of
+from weightlab.check.probe import Probe
+from weightlab.check.repair import Repair
+from weightlab.check.repairs import not_finite
+from weightlab.check.roles import Roles
+from weightlab.check.signal import Signal, signal
+from weightlab.edit.operations import Edit
+from weightlab.errors import ProbeFailed
+from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree
+
+# What a weight of a wrong scale does to the gradients is not an origin of its own.
+FOLLOWS = {
+    "vanishing": ("scale_low", "scale_high", "saturated"),
+    "exploding": ("scale_high",),
+    "nonfinite_activation": ("scale_high", "nonfinite_weight"),
+    "zero_path": ("not_a_parameter",),
+}
+# Zero gradients of which the check found no origin follow from one of these where there is one.
+SILENCING = ("zero_norm_scale", "zero_weight", "dead_relu", "symmetric_units", "saturated", "not_a_parameter")
+
+
+def diagnose(tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer | None = None) -> Diagnosis:
+    """All findings about a model; it is left as it was (rule G1).
+
+    Works before any training step, on the meta device, and where the forward raises: then without what only a run can show.
+    Cost: one check, a few passes over each weight, and singular values of matrices up to 256 x 256 cells of each.
+    """
+    try:
+        seen: Observation | None = observe(tree, probe, Listening)
+        failure = ""
+    except ProbeFailed as error:
+        seen, failure = None, str(error)
+    found: list[Finding] = []
+    evidence = seen.evidence if seen else None
+    roles = Roles(evidence) if evidence else None
+    listening = seen.recording if seen and isinstance(seen.recording, Listening) else None
+    heard = Heard(listening, roles) if listening and roles else None
+    if evidence and listening and roles:
+        layers = layers_that_ran(evidence, listening, roles)
+        known = {layer.name for layer in layers}
+        layers += [layer for layer in layers_by_type(tree) if layer.name not in known and _alone(tree, layer, known)]
+    else:
+        layers = layers_by_type(tree)
+    usable = [layer for layer in layers if layer.size > 0]
+    scheme = Scheme(usable)
+
+    found += structure.unregistered(tree, listening.mixing if listening else set())
+    found += structure.shapes(tree, True if seen else None if not failure else False)
+    broken = {finding.name for finding in found if finding.kind == "shape_broken"}
+    layers = [layer for layer in layers if layer.name not in broken]
+    if optimizer is not None:
+        found += held.optimizer(tree, probe, optimizer)
+    alike = symmetry.symmetry(tree, layers, scheme, evidence, seen.gradients if seen else {})
+    passed = {finding.name for finding in alike if finding.kind == "symmetric_units"}
+    flat_ones = rank.rank(tree, layers, scheme, passed)
+    collapsed = {finding.name for finding in flat_ones}
+    # In a matrix of rank 1 some rows agree by chance: what they have in common is the rank.
+    found += [finding for finding in alike if finding.kind == "symmetric_units" or finding.name not in collapsed]
+    found += flat_ones
+    found += scale.scale(tree, [layer for layer in layers if layer.name not in passed], evidence, roles, heard)
+    found += norms.zero_scales(tree, evidence, roles)
+    if evidence and listening and roles:
+        flat = norms.saturated(tree, evidence, listening, roles, layers, scheme)
+        named = {cause.at for cause in seen.report.causes if cause.kind == "saturated"} if seen else set()
+        found += [finding for finding in flat if finding.at not in named]
+    if seen is None:
+        found += _not_finite(tree, layers, scheme)
+    else:
+        for cause in seen.report.causes:
+            _join(found, _of_cause(cause, tree, layers, scheme, seen.evidence))
+    found += _frozen(tree)
+    shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
+    return Diagnosis(found, shown, seen.report if seen else None, failure)
+
+
+def _alone(tree: ParameterTree, layer: Layer, known: set[str]) -> bool:
+    """Whether a layer that no recorded function took stands for itself: not an original of a computed weight."""
+    path = layer.name.rpartition(".")[0]
+    return ".parametrizations." not in f".{path}." and not any(name.startswith(f"{path}.") for name in known)
+
+
+def _of_cause(cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence) -> Finding:
+    repair = repair_of(cause, tree, layers, scheme, evidence)
+    name = cause.name or cause.at
+    return Finding(
+        cause.kind,
+        name,
+        cause.affects,
+        cause.severity,
+        cause.text,
+        cause.evidence,
+        repair,
+        cause.title,
+        cause.at,
+        cause.region,
+        cause.repair or "",
+    )
+
+
+def _join(found: list[Finding], finding: Finding) -> None:
+    """Add a cause, unless it is another sight of an origin that was found already: then that one gets its victims."""
+    lost = finding.kind == "zero_path" and "no single origin" in finding.text
+    for place, other in enumerate(found):
+        if lost and other.severity != "info" and other.kind in SILENCING:
+            found[place] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
+            return
+        same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached")
+        follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
+        if (same and other.kind not in ("optimizer_stale", "optimizer_missing")) or follows:
+            worse = min(other.severity, finding.severity, key=SEVERITIES.index) if follows else other.severity
+            affects = tuple(dict.fromkeys((*other.affects, *finding.affects)))
+            seen = (*other.evidence, f"{finding.kind}: {finding.title or finding.text}") if follows else other.evidence
+            found[place] = replace(other, severity=worse, affects=affects, evidence=seen)
+            return
+    found.append(finding)
+
+
+def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> list[Finding]:
+    """NaN and inf in weights and buffers of a model that could not be run."""
+    by_name = {layer.name: layer for layer in layers}
+    found = []
+    for info in tree:
+        if (
+            info.kind == "computed"
+            or not info.dtype.is_floating_point
+            or info.device.type == "meta"
+            or not info.editable
+        ):
+            continue
+        value = tree.tensor(info.name).detach()
+        if bool(value.sum().isfinite()):
+            continue
+        bad = int((~value.isfinite()).sum())
+        if bad:
+            layer = by_name.get(info.name)
+            repair = not_finite(tree, info.name, scheme.right_size(layer) if layer else 0.02)
+            text = f"{info.name}: {bad} of {info.numel} values are NaN or infinite."
+            seen = (f"{int(value.isnan().sum())} NaN, {int(value.isinf().sum())} infinite",)
+            title = f"{bad} values not finite"
+            found.append(
+                Finding("nonfinite_weight", info.name, (info.name,), "error", text, seen, repair, title, info.name)
+            )
+    return found
+
+
+def _frozen(tree: ParameterTree) -> list[Finding]:
+    """Which parameters do not learn because of `requires_grad`: nothing wrong, and good to know."""
+    names = [
+        info.name
+        for info in tree
+        if info.kind == "parameter" and not info.requires_grad and info.dtype.is_floating_point
+    ]
+    if not names:
+        return []
+    edits = tuple(Edit(name, Region.whole(tree[name].shape), "requires_grad_", {"flag": True}) for name in names)
+    text = (
+        f"{names_text(names)}: frozen (requires_grad is False), so no gradient is computed for "
+        f"{'it' if len(names) == 1 else 'them'}."
+    )
+    repair = Repair(f"Unfreeze {names_text(names)}.", edits)
+    return [Finding("frozen", names[0], tuple(names), "info", text, (), repair, f"{len(names)} frozen", names[0])]

@@ -1,0 +1,175 @@
+"""Weights that are far too small or too large for their fans, their place, and the model's own scheme."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from weightlab.check.evidence import Evidence, names_text, number
+from weightlab.check.expected import Layer, Scheme
+from weightlab.check.finding import Finding
+from weightlab.check.layers import Heard
+from weightlab.check.repairs import rescale
+from weightlab.check.roles import Roles
+from weightlab.model.tree import ParameterTree
+
+# Healthy schemes for one fan differ among themselves by up to sqrt(6) = 2.4 (torch's own against He's), and training moves
+# a weight's size by a factor of two or three. Eight is both together: what lies outside is neither scheme nor training.
+FAR = 8.0
+# Behind a normalisation the size is divided out again; a weight s times too large only learns s^2 times more slowly
+# (van Laarhoven 2017, "L2 regularization versus batch and weight normalization", section 3). Weights there grow as
+# training goes on.
+FAR_BEFORE_NORM = 32.0
+# Several layers of a chain multiply. Each may be healthy on its own; together they must not leave this range.
+FAR_IN_ALL = 30.0
+
+
+def scale(
+    tree: ParameterTree, layers: list[Layer], evidence: Evidence | None, roles: Roles | None, heard: Heard | None
+) -> list[Finding]:
+    """`scale_low` and `scale_high`, one finding per origin."""
+    present = [layer for layer in layers if layer.size > 0 and math.isfinite(layer.gain) and layer.gain > 0]
+    scheme = Scheme(present)
+    found: dict[str, Finding] = {}
+    for layer in present:
+        if not layer.trained:
+            continue
+        finding = _alone(tree, layer, scheme, present, evidence, roles, heard)
+        if finding is not None:
+            found[layer.name] = finding
+    for kind in ("scale_low", "scale_high"):
+        chained = _chain(present, evidence, roles, kind)
+        chained = [layer for layer in chained if layer.name not in found and layer.trained]
+        if chained:
+            finding = _together(tree, chained, scheme, kind)
+            found[finding.name] = finding
+    return list(found.values())
+
+
+def _alone(
+    tree: ParameterTree,
+    layer: Layer,
+    scheme: Scheme,
+    present: list[Layer],
+    evidence: Evidence | None,
+    roles: Roles | None,
+    heard: Heard | None,
+) -> Finding | None:
+    """What is wrong with this one weight, whatever the others do."""
+    ran = bool(layer.ops)
+    quiet_end = layer.roles <= {"loss"} if ran else layer is present[-1]
+    periodic = layer.activation in ("sin", "cos")
+    predicted = scheme.predicts(layer)
+    # Heads and queries are often small on purpose: a uniform first output, uniform attention.
+    if not quiet_end and "attention" not in layer.roles and layer.gain < layer.low:
+        if layer.roles == {"layer"} and layer.low / layer.gain >= FAR and not _renormed(layer, evidence, roles):
+            return _finding(
+                tree, layer, scheme, "scale_low", layer.low / layer.gain, "the least of the healthy schemes"
+            )
+        # A rule that holds for this weight in every block is a rule, such as a residual projection's 1 / sqrt(2 L).
+        lonely = all(peer.size > 2 * layer.size for peer in scheme.peers(layer))
+        if predicted is not None and layer.direct and lonely and predicted / layer.size >= FAR:
+            return _finding(tree, layer, scheme, "scale_low", predicted / layer.size, "the model's own scheme")
+    if "norm" in layer.roles and evidence is not None and roles is not None and heard is not None:
+        below = _drowned(tree, layer, evidence, roles, heard)
+        if below is not None:
+            return _finding(tree, layer, scheme, "scale_low", below, "what the normalisation's eps lets through")
+    if periodic:
+        return None
+    limit = FAR_BEFORE_NORM if layer.roles == {"norm"} else FAR
+    if layer.gain / layer.high >= limit:
+        return _finding(
+            tree, layer, scheme, "scale_high", layer.gain / layer.high, "the largest of the healthy schemes"
+        )
+    lonely = not any(peer.size > layer.size / 2 for peer in scheme.peers(layer))
+    if predicted is not None and layer.direct and lonely and layer.size / predicted >= FAR and layer.gain > layer.high:
+        return _finding(tree, layer, scheme, "scale_high", layer.size / predicted, "the model's own scheme")
+    return None
+
+
+def _drowned(tree: ParameterTree, layer: Layer, evidence: Evidence, roles: Roles, heard: Heard) -> float | None:
+    """How far a layer's output lies below the eps of the normalisation behind it, in standard deviations; None if above."""
+    for index in layer.ops:
+        for role, norm in roles.ends(evidence.ops[index]):
+            if role != "norm":
+                continue
+            module = tree.modules.get(norm.path)
+            eps = getattr(module, "eps", None) or 1e-5
+            fed = heard.fed(norm)
+            batch_statistics = norm.name != "batch_norm" or getattr(module, "training", True)
+            if fed and batch_statistics and fed * FAR < math.sqrt(eps) and layer.gain < layer.low:
+                return math.sqrt(eps) / fed
+    return None
+
+
+def _renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None) -> bool:
+    """Whether the chain behind a layer ends in a normalisation, which gives the signal its size back."""
+    if evidence is None or roles is None:
+        return False
+    waiting = [evidence.ops[index] for index in layer.ops]
+    seen: set[int] = set()
+    while waiting:
+        for role, end in roles.ends(waiting.pop()):
+            if role == "norm":
+                continue
+            if role != "layer":
+                return False
+            if end.index not in seen:
+                seen.add(end.index)
+                waiting.append(end)
+    return True
+
+
+def _chain(layers: list[Layer], evidence: Evidence | None, roles: Roles | None, kind: str) -> list[Layer]:
+    """The layers of the chain in which deviations multiply up the most, if beyond what is healthy."""
+    if evidence is None or roles is None:
+        return []  # where the model does not run, what multiplies what is not known
+    low = kind == "scale_low"
+    of_op = {index: layer for layer in layers for index in layer.ops}
+    best: dict[int, tuple[float, tuple[Layer, ...]]] = {}
+    for op in reversed(evidence.ops):
+        layer = of_op.get(op.index)
+        if layer is None:
+            continue
+        ends = roles.ends(op)
+        if {role for role, _ in ends} != {"layer"} or (low and _renormed(layer, evidence, roles)):
+            best[op.index] = 0.0, ()
+            continue
+        behind = max((best.get(end.index, (0.0, ())) for _, end in ends), key=lambda pair: pair[0])
+        off = layer.low / layer.gain if low else layer.gain / layer.high
+        off = max(0.0, math.log(off))
+        best[op.index] = behind[0] + off, ((layer, *behind[1]) if off > math.log(1.5) else behind[1])
+    total, chain_ = max(best.values(), key=lambda pair: pair[0], default=(0.0, ()))
+    if total < math.log(FAR if low else FAR_IN_ALL):
+        return []
+    return list({layer.name: layer for layer in chain_}.values())
+
+
+def _finding(tree: ParameterTree, layer: Layer, scheme: Scheme, kind: str, factor: float, against: str) -> Finding:
+    low = kind == "scale_low"
+    way = "below" if low else "above"
+    text = f"{layer.name}: its gain is {number(layer.gain)}, {number(factor)} times {way} {against}."
+    seen = (
+        f"root mean square {number(layer.size)}, fan_in {layer.fan_in:.0f}: gain {number(layer.gain)}",
+        f"healthy schemes for these fans have a gain from {number(layer.low)} to {number(layer.high)}",
+    )
+    title = f"{layer.name} is too {'small' if low else 'large'}"
+    repair = rescale(tree, [(layer, scheme.right_size(layer))])
+    return Finding(kind, layer.name, (layer.name,), "warning", text, seen, repair, title, layer.name)
+
+
+def _together(tree: ParameterTree, layers: list[Layer], scheme: Scheme, kind: str) -> Finding:
+    low = kind == "scale_low"
+    off = {layer.name: layer.low / layer.gain if low else layer.gain / layer.high for layer in layers}
+    worst = max(layers, key=lambda layer: off[layer.name])
+    names = [layer.name for layer in layers]
+    gain = statistics.geometric_mean(layer.gain for layer in layers)
+    text = (
+        f"{names_text(names)}: {'each makes' if len(names) > 1 else 'it makes'} the signal "
+        f"{'smaller' if low else 'larger'} than any "
+        f"healthy scheme would, by {number(math.prod(off.values()))} times in all."
+    )
+    seen = (f"mean gain {number(gain)}; healthy is {number(worst.low)} to {number(worst.high)} for {worst.name}",)
+    repair = rescale(tree, [(layer, layer.right_gain / layer.amplified) for layer in layers])
+    title = f"{len(names)} weights are too {'small' if low else 'large'}"
+    return Finding(kind, worst.name, tuple(names), "warning", text, seen, repair, title, worst.name)

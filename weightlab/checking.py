@@ -1,0 +1,181 @@
+"""Diagnosis and repair: what is wrong, and the undo entry that mends it. A part of `Lab`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weightlab.check import acting
+from weightlab.check.evidence import Cause
+from weightlab.check.expected import Scheme, layers_by_type
+from weightlab.check.finding import Diagnosis, Finding
+from weightlab.check.initialization import diagnose
+from weightlab.check.lsuv import factor
+from weightlab.check.probe import Probe
+from weightlab.check.repair import Action
+from weightlab.check.signal import Signal
+from weightlab.edit.entry import ActionPatch, Entry
+from weightlab.edit.operations import Edit
+from weightlab.edit.step import Step
+from weightlab.errors import EditRefused
+from weightlab.model.region import Region
+from weightlab.part import Part
+
+ROUNDS = 3  # a repair may uncover the next thing at the same place: a bias set to 0 that leaves the weight to blame
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Repaired:
+    """What a repair did.
+
+    Attributes:
+        findings: those that were repaired.
+        entry: the undo entry; None where nothing changed.
+        after: the diagnosis made again.
+        left: those of the findings that are still there.
+    """
+
+    findings: tuple[Finding, ...]
+    entry: Entry | None
+    after: Diagnosis
+    left: tuple[Finding, ...]
+
+    @property
+    def helped(self) -> bool:
+        """Whether none of what was repaired is found any more."""
+        return not self.left
+
+    def __str__(self) -> str:
+        if not self.findings:
+            return "nothing to repair"
+        lines = [f"{f.kind} {f.name}: {'still there' if f in self.left else 'repaired'}" for f in self.findings]
+        known = {(finding.kind, finding.name) for finding in self.findings}
+        lines += [f"now: {finding}" for finding in self.after.serious if (finding.kind, finding.name) not in known]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+class Checking(Part):
+    """Diagnosis and repairs of a Lab."""
+
+    probe: Probe
+    diagnosis: Diagnosis | None
+
+    def diagnose(self) -> Diagnosis:
+        """What is wrong with the model: its gradients, its initialisation, its structure and its optimizer.
+
+        Nothing is changed. It answers also where the forward raises, from structure and weights alone.
+
+        Example:
+            >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+            >>> _ = nn.init.constant_(model[0].weight, 0.5)
+            >>> [finding.kind for finding in Lab(model).diagnose().serious]
+            ['symmetric_units']
+        """
+        with self.lock:
+            self.diagnosis = diagnose(self.tree, self.probe, self.optimizer)
+        return self.diagnosis
+
+    def signal(self) -> Signal:
+        """Size of activations and gradients through the layers, measured beside expected.
+
+        Raises:
+            ProbeFailed: the model could not be run.
+        """
+        found = self.diagnose()
+        if found.report is None:
+            self.check_gradients()  # raises what stood in the way
+        return found.signal
+
+    def repair(self, finding: Finding | Cause) -> Repaired:
+        """Apply the repair of a finding or cause as one undo entry, and check again.
+
+        Raises:
+            EditRefused: there is no repair for it, or it cannot be applied; nothing was changed.
+        """
+        if isinstance(finding, Cause):
+            finding = self._finding_of(finding)
+        if not isinstance(finding, Finding):
+            raise EditRefused(
+                f"repair: expected a Finding or a Cause, got {type(finding).__name__}. For example lab.diagnose()[0]."
+            )
+        if finding.repair is None:
+            what = f" {finding.advice}" if finding.advice else " Its text says where to look."
+            raise EditRefused(f"{finding.name or 'model'}: {finding.kind} has no repair of its own.{what}")
+        return self._repair([finding], f"Repair {finding.kind} of {finding.name or 'the model'}")
+
+    def repair_all(self) -> Repaired:
+        """Apply the repairs of all findings above "info" as one undo entry, and check again."""
+        found = [finding for finding in self.diagnose().serious if finding.repair is not None]
+        return self._repair(found, f"Repair {len(found)} finding{'s' if len(found) != 1 else ''}")
+
+    def _finding_of(self, cause: Cause) -> Finding:
+        found = self.diagnose()
+        for finding in found:
+            if finding.kind == cause.kind and finding.at == cause.at:
+                return finding
+        for finding in found:  # the diagnosis may know it as a symptom of something else
+            if finding.severity != "info" and set(cause.affects) & set(finding.affects) and finding.repair is not None:
+                return finding
+        raise EditRefused(f"{cause.at or 'model'}: {cause.kind} is not there any more. Check again.")
+
+    def _repair(self, findings: list[Finding], text: str) -> Repaired:
+        if not findings:
+            return Repaired((), None, self.diagnosis or self.diagnose(), ())
+        done: set[str] = set()
+        with self.stroke(text) as made:
+            waiting = findings
+            for _ in range(ROUNDS):
+                for finding in waiting:
+                    self._carry_out(finding)
+                    done.add(finding.repair.text if finding.repair else "")
+                after = self.diagnose()
+                left = tuple(finding for finding in findings if _again(finding, after) is not None)
+                again = [f for f in (_again(finding, after) for finding in left) if f is not None]
+                if len(findings) > 1:  # what other faults had hidden
+                    again += [f for f in after.serious if f not in again]
+                waiting = [f for f in again if f.repair is not None and f.repair.text not in done]
+                if not waiting:
+                    break
+        return Repaired(tuple(findings), made[0] if made else None, after, left)
+
+    def _carry_out(self, finding: Finding) -> None:
+        repair = finding.repair
+        assert repair is not None
+        for action in repair.actions:
+            if action.kind == "lsuv":
+                self._lsuv(action)
+            else:
+                self._act(action, repair.text)
+        for edit in repair.edits:
+            # What the optimizer remembers of a weight that is drawn anew says nothing about the new one.
+            self.journal.apply(edit, "zero" if edit.op == "normal_" else None)
+
+    def _act(self, action: Action, text: str) -> None:
+        if action.kind == "register":
+            done = acting.register(self.tree, action, self.optimizer)
+        elif action.kind == "relink":
+            done = acting.relink(self.tree, action, self.optimizer)
+        else:
+            copies = [self.snapshots.tensors(label) for label in reversed(self.snapshots.labels)]
+            others = [layer for layer in layers_by_type(self.tree) if layer.name != action.names[0] and layer.size > 0]
+            size = Scheme(others).size_for(action.shape)
+            done = acting.reshape(self.tree, action, self.optimizer, copies, size)
+        patch = ActionPatch(text, done.undo, done.redo)
+        names = tuple(name for name in done.names if name in self.tree)
+        changed = tuple((name, Region.whole(self.tree[name].shape)) for name in names)
+        self.journal.include(Step(None, text, str, [patch], names, changed))
+
+    def _lsuv(self, action: Action) -> None:
+        for name in action.names:
+            by = factor(self.tree, self.probe, name)
+            if by is not None:
+                self.journal.apply(Edit(name, Region.whole(self.tree[name].shape), "mul_", {"value": by}))
+
+
+def _again(finding: Finding, after: Diagnosis) -> Finding | None:
+    """The same finding in a later diagnosis, unless it is "info" by now."""
+    for other in after.serious:
+        if other.kind == finding.kind and (other.name == finding.name or (other.at and other.at == finding.at)):
+            return other
+    return None
