@@ -104,6 +104,20 @@ def test_messages_that_follow_each_other_are_answered_as_the_examples(
     assert reply.keys() == example["reply"].keys()
 
 
+def test_a_tensor_without_values_is_told_as_one_and_its_rows_are_there() -> None:
+    """A mixture of experts on the meta device opens; the page shows no alert for this kind."""
+    experts = nn.ModuleList(nn.Linear(7, 5, device="meta") for _ in range(200))
+    session = Session(wl.Lab(experts))
+    told = ask(session, "hello")
+    assert told["tensors"]["device"] == {"of": ["meta"], "at": [], "count": 400}
+    assert told["tensors"]["shape"]["of"] == [[5, 7], [5]]
+    assert told["tensors"]["shape"]["at"] == [0, 1] * 200
+    assert told["tensors"]["name"][399] == "199.bias"
+    reply, _ = session.handle({"v": 1, "id": "1", "op": "open", "name": "7.weight"})
+    assert reply["error"]["kind"] == "NoValues"
+    assert "its values are not there" in reply["error"]["message"]
+
+
 def test_messages_of_any_shape_get_exactly_one_reply(session: Session) -> None:
     """P1: fuzz, seeded. Nothing raises, nothing is changed by what is refused."""
     rng = random.Random(0)

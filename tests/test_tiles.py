@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from weightlab.errors import Cancelled
 from weightlab.model.tree import TensorInfo
+from weightlab.progress import Progress
 from weightlab.see.bins import NAN, NEGATIVE, POSITIVE
 from weightlab.see.layout import Layout, layout_of
 from weightlab.see.tiles import TILE, Pyramid, Tile
@@ -237,3 +239,37 @@ def test_a_tile_that_is_not_there_is_an_error() -> None:
     for at in ((0, 0, 1, 0), (0, 0, 0, 1), (0, 0, -1, 0)):
         with pytest.raises(IndexError):
             pyramid.tile(at)
+
+
+def test_what_was_made_of_a_tile_is_kept_until_its_cells_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S5: for a tensor with a base; any level, neighbours not touched."""
+    monkeypatch.setattr("weightlab.see.tiles.BASE_BINS", 64)
+    tensor = torch.randn(600, 600)
+    pyramid = Pyramid(lambda: tensor, layout((600, 600), "Linear"))
+    made: list[tuple[int, int, int, int]] = []
+
+    def ask(*at: int) -> bool:
+        before = len(made)
+        pyramid.kept((at, "q8", ("mean",)), lambda: (made.append(at) or {}, bytes(pyramid.tile(at).mean.shape[0])))
+        return len(made) > before
+
+    asked = [(0, 0, 1, 1), (0, 0, 0, 0), (1, 0, 0, 1), (*pyramid.base_level, 0, 0)]
+    assert all(ask(*at) for at in asked)
+    assert not any(ask(*at) for at in asked)
+    pyramid.invalidate(((130, 131), (200, 201)))
+    assert [ask(*at) for at in asked] == [True, False, True, True]
+
+
+def test_a_cancelled_patch_leaves_no_picture_of_two_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weightlab.see.tiles.BASE_BINS", 64)
+    tensor = torch.randn(300, 300)
+    pyramid = Pyramid(lambda: tensor, layout((300, 300), "Linear"))
+    at = (*pyramid.base_level, 0, 0)
+    pyramid.tile(at)
+    tensor.zero_()
+    pyramid.invalidate(((0, 300), (0, 300)))
+    following = Progress()
+    following.cancel()
+    with following.listening(), pytest.raises(Cancelled):
+        pyramid.tile(at)
+    assert float(pyramid.tile(at).max.max()) == 0.0

@@ -29,6 +29,10 @@ class ProbeFailed(WeightLabError, RuntimeError):
     """The forward or backward pass of a check raised, or no input for it could be made."""
 
 
+class NoValues(WeightLabError, ValueError):
+    """A tensor whose values are not there to be looked at, such as one on the meta device."""
+
+
 class Cancelled(WeightLabError):
     """Somebody asked a long computation to end, and it did. Nothing was changed."""
 

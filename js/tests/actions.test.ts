@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import messages from "../../tests/messages.json";
 import { createClient } from "../src/kernel/client";
-import type { Bounds, EditCall, LabState } from "../src/kernel/protocol";
+import { type Bounds, type EditCall, type LabState, unpack } from "../src/kernel/protocol";
 import { type Actions, createActions } from "../src/state/actions";
 import { createStore, type Store } from "../src/state/store";
 import { FakeModel } from "./fake-model";
@@ -203,6 +203,29 @@ test("a long request shows how far it is; cancelled, it leaves a quiet notice an
   expect(store.progress.value).toBeNull();
   expect(store.alert.value).toBeNull();
   expect(store.notice.value).toBe("Cancelled while saving fc.weight. Nothing was changed.");
+});
+
+test("long columns come packed, and read as lists", () => {
+  const columns = {
+    name: ["a", "b", "c"],
+    kind: { of: ["parameter"], at: [], count: 3 },
+    at: { of: [[2], []], at: [0, 1, 0], count: 3 },
+  };
+  expect(unpack(columns)).toEqual({
+    name: ["a", "b", "c"],
+    kind: ["parameter", "parameter", "parameter"],
+    at: [[2], [], [2]],
+  });
+});
+
+test("a tensor without values is said to be one, calmly", async () => {
+  void actions.openTensor("conv.weight");
+  model.refuse("open", "NoValues", "conv.weight [4, 3]: it is on the meta device: its values are not there.");
+  await settle();
+  expect(store.missing.value).toContain("its values are not there");
+  expect(store.alert.value).toBeNull();
+  void actions.openTensor("fc.bias");
+  expect(store.missing.value).toBe("");
 });
 
 test("a region that is refused is never edited as the whole tensor", async () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from weightlab.edit.snapshots import Diff
 from weightlab.edit.transfer import Transfer
 from weightlab.lab import Lab
 from weightlab.model.region import Region
+from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.summary import summarize
@@ -28,38 +30,61 @@ _EXACT_IN_FLOAT32 = (
 Json = dict[str, Any]
 _HISTORY = (200, 50)  # applied and undone entries that are told
 _CODE = 4000
+PACKED_FROM = 256  # rows of a column
+_described: weakref.WeakKeyDictionary[ParameterTree, tuple[tuple[TensorInfo, ...], Json]] = weakref.WeakKeyDictionary()
 _SPELLED = 1000  # values that the code of a told entry may spell out
 
 
 def model(lab: Lab) -> Json:
-    """`model`, `tensors` and `modules` of a hello."""
-    infos = list(lab.tree)
+    """`model`, `tensors` and `modules` of a hello; the columns are kept until the tree was read again."""
+    infos = tuple(lab.tree)
+    known = _described.get(lab.tree)
+    if known is None or len(known[0]) != len(infos) or any(a is not b for a, b in zip(known[0], infos, strict=True)):
+        known = _described[lab.tree] = infos, _structure(infos, lab)
+    told = known[1]
+    live = {"training": lab.model.training, "batch": not lab.probe.synthetic}
+    return {**told, "model": {**told["model"], **live}}
+
+
+def _structure(infos: tuple[TensorInfo, ...], lab: Lab) -> Json:
+    columns: dict[str, list[Any]] = {
+        "name": [info.name for info in infos],
+        "kind": [info.kind for info in infos],
+        "shape": [list(info.shape) for info in infos],
+        "dtype": [_name(info.dtype) for info in infos],
+        "device": [str(info.device) for info in infos],
+        "requires_grad": [info.requires_grad for info in infos],
+        "aliases": [list(info.aliases) for info in infos],
+        "editable": [info.editable for info in infos],
+        "reason": [info.reason for info in infos],
+    }
+    modules: dict[str, list[Any]] = {
+        "name": list(lab.tree.modules),
+        "type": [type(module).__name__ for module in lab.tree.modules.values()],
+    }
     return {
         "model": {
             "title": type(lab.model).__name__,
             "parameters": sum(info.numel for info in infos if info.kind == "parameter"),
             "tensors": len(infos),
-            "devices": list(dict.fromkeys(str(info.device) for info in infos)),
-            "dtypes": list(dict.fromkeys(_name(info.dtype) for info in infos)),
-            "training": lab.model.training,
-            "batch": not lab.probe.synthetic,
+            "devices": list(dict.fromkeys(columns["device"])),
+            "dtypes": list(dict.fromkeys(columns["dtype"])),
         },
-        "tensors": {
-            "name": [info.name for info in infos],
-            "kind": [info.kind for info in infos],
-            "shape": [list(info.shape) for info in infos],
-            "dtype": [_name(info.dtype) for info in infos],
-            "device": [str(info.device) for info in infos],
-            "requires_grad": [info.requires_grad for info in infos],
-            "aliases": [list(info.aliases) for info in infos],
-            "editable": [info.editable for info in infos],
-            "reason": [info.reason for info in infos],
-        },
-        "modules": {
-            "name": list(lab.tree.modules),
-            "type": [type(module).__name__ for module in lab.tree.modules.values()],
-        },
+        "tensors": {key: _packed(column) for key, column in columns.items()},
+        "modules": {key: _packed(column) for key, column in modules.items()},
     }
+
+
+def _packed(column: list[Any]) -> list[Any] | Json:
+    """A long column that repeats itself as its different values and their numbers; none, where there is one value."""
+    if len(column) < PACKED_FROM:
+        return column
+    numbers: dict[str, int] = {}
+    at = [numbers.setdefault(repr(value), len(numbers)) for value in column]
+    if len(numbers) > len(column) // 4:
+        return column
+    of = [column[at.index(number)] for number in range(len(numbers))]
+    return {"of": of, "at": at if len(of) > 1 else [], "count": len(column)}
 
 
 def state(lab: Lab) -> Json:

@@ -122,6 +122,10 @@ NAMES: Check = ("1 to 256 texts of at most 500 characters", _list(1, 256, NAME[1
 FIND: Check = (f"one of {', '.join(WHATS)}", _one_of(*WHATS))
 FORM: Check = ("'tsv' or 'torch'", _one_of("tsv", "torch"))
 NUMBER_TEXT: Check = ("a number, or a text of at most 100 characters", _number)
+PLANES: Check = (
+    "1 to 4 different ones of 'mean', 'min', 'max' and 'rms'",
+    lambda v: _list(1, 4, _one_of("mean", "min", "max", "rms"))(v) and len(set(v)) == len(v),
+)
 ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))
 EDIT: Check = (f"one of {', '.join(EDITS)}", _one_of(*EDITS))
 ARGS: Check = ("an object of arguments", lambda v: isinstance(v, dict))

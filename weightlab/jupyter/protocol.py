@@ -21,7 +21,7 @@ from weightlab.edit.linked import linked_edits, norm_behind
 from weightlab.edit.operations import Edit
 from weightlab.edit.snapshots import compare
 from weightlab.edit.transfer import plan
-from weightlab.errors import BadMessage, EditRefused, ProbeFailed, WeightLabError
+from weightlab.errors import BadMessage, EditRefused, NoValues, ProbeFailed, WeightLabError
 from weightlab.jupyter import describe, overview
 from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import (
@@ -40,6 +40,7 @@ from weightlab.jupyter.fields import (
     MOMENTS,
     NAME,
     NUMBER,
+    PLANES,
     REQUEST,
     STATISTIC,
     TEXT,
@@ -56,7 +57,7 @@ from weightlab.jupyter.fields import (
 )  # fmt: skip
 from weightlab.jupyter.laid_out import layout_asked, profile_bytes
 from weightlab.jupyter.targets import SHOWN_CELLS, preview, target_region, typed_values, values_from
-from weightlab.jupyter.wire import LIMIT, encode_tile
+from weightlab.jupyter.wire import LIMIT, USUAL, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -70,7 +71,7 @@ from weightlab.train.constraints import Constraint
 # What a page may ask of a model that is sharded over processes: nothing of it reads cells.
 _ALONE = frozenset({"hello", "script", "refresh", "region", "drop", "cancel", "set"})
 _SAMPLE_ABOVE = 1 << 20
-_EXACT_UP_TO = 1 << 24
+_EXACT_UP_TO = 1 << 28
 
 Reply = dict[str, Any]
 Buffers = list[bytes]
@@ -161,6 +162,8 @@ class Session:
         return {"cancelled": progress is not None}
 
     def hello(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        large = (info for info in self.lab.tree if info.numel > _SAMPLE_ABOVE and info.device.type == "cpu")
+        reading.prepare({info.dtype for info in large})
         return {**describe.model(self.lab), "state": describe.state(self.lab)}
 
     def script(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
@@ -188,7 +191,7 @@ class Session:
 
     def summary(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         info = self.lab.tree[fields["name"]]
-        # Past some 10**7 cells an exact pass takes seconds, in which nothing else is answered: the sample stays, and says so.
+        # Past that a pass takes over a second, in which nothing else is answered: the sample stays, and says so.
         exact = info.numel <= _EXACT_UP_TO
         return {"name": info.name, "summary": describe.summary(self._shown(fields), exact=exact)}
 
@@ -200,11 +203,17 @@ class Session:
         parts: list[bytes] = []
         left: list[list[int]] = []
         size = 0
+        encoding, planes = fields["encoding"], tuple(fields.get("planes", USUAL))
         for at in fields["tiles"]:
+
+            def encoded(at: tuple[int, int, int, int] = tuple(at)) -> tuple[Reply, bytes]:
+                return encode_tile(pyramid.tile(at, self.lab.revision), encoding, 0, planes)
+
             try:
-                head, data = encode_tile(pyramid.tile(tuple(at), self.lab.revision), fields["encoding"], size)
+                head, data = pyramid.kept((tuple(at), encoding, planes), encoded)
             except IndexError as error:
                 raise BadMessage(f"{info.title}: {error}. Ask for tiles of the sheet.") from error
+            head = {**head, "offset": size}
             if size + len(data) > LIMIT and parts:
                 left.append(at)
                 continue
@@ -388,7 +397,7 @@ class Session:
     def _readable(self, name: str) -> None:
         reason = storage.why_not_readable(self.lab.tree.tensor(name), alone=True)
         if reason:
-            raise WeightLabError(f"{self.lab.tree[name].title}: {reason}")
+            raise NoValues(f"{self.lab.tree[name].title}: {reason}")
 
 
 def _sendable(identity: Any) -> Any:
@@ -405,6 +414,7 @@ class _Operation:
 
 _VIEW = {"view": VIEW}
 _LAID = {**_VIEW, "layout": LAYOUT}
+_TILED = {**_LAID, "planes": PLANES}
 _TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 
 _OPERATIONS: dict[str, _Operation] = {
@@ -413,7 +423,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "refresh": _Operation(Session.refresh, {}),
     "open": _Operation(Session.open, {"name": NAME}, _LAID, reads=True),
     "summary": _Operation(Session.summary, {"name": NAME}, _VIEW, reads=True),
-    "tiles": _Operation(Session.tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _LAID, reads=True),
+    "tiles": _Operation(Session.tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _TILED, reads=True),
     "profile": _Operation(Session.profile, {"name": NAME, "axis": AXIS, "stat": STATISTIC}, _VIEW, reads=True),
     "read": _Operation(Session.read, {"name": NAME, "cells": CELLS}, _VIEW, reads=True),
     "region": _Operation(Session.region, {"name": NAME, "text": TEXT}, {"where": WHERE}, reads=True),

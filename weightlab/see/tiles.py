@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from weightlab.see.layout import Layout
 
 TILE = 128
 BASE_BINS = 1 << 20
+KEPT_BYTES = 1 << 22  # of tiles as they were sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Pyramid:
         # The base and levels above it, each made whole when first asked for, after the finer one that it is made from.
         self._levels: dict[tuple[int, int], Bins] = {}
         self._stale: list[tuple[int, int, int, int]] = []
+        self._made: dict[Any, tuple[Any, int]] = {}  # what was made of tiles, last used last, and its bytes
 
     @property
     def has_base(self) -> bool:
@@ -78,8 +81,31 @@ class Pyramid:
     def invalidate(self, bounds: Sequence[tuple[int, int]]) -> None:
         """Cells inside these tensor bounds changed: the next request computes the base bins that cover them anew."""
         box = self.layout.box(bounds)
+        self._made = {key: made for key, made in self._made.items() if not self._meets(key[0], box)}
         if self._levels and box[0] < box[1] and box[2] < box[3]:
             self._stale.append(box)
+
+    def kept(
+        self,
+        key: tuple[tuple[int, int, int, int], str, tuple[str, ...]],
+        make: Callable[[], tuple[dict[str, Any], bytes]],
+    ) -> tuple[dict[str, Any], bytes]:
+        """What `make` made of the tile `key[0]`, as long as none of its cells changed: a page that comes back asks again."""
+        if not self.has_base:
+            return make()  # quick, and true also of cells that were written behind autograd's back
+        found = self._made.pop(key, None)
+        if found is None:
+            made = make()
+            found = made, len(made[1])
+            while self._made and sum(size for _, size in self._made.values()) + found[1] > KEPT_BYTES:
+                del self._made[next(iter(self._made))]
+        self._made[key] = found
+        return found[0]
+
+    def _meets(self, at: tuple[int, int, int, int], box: tuple[int, int, int, int]) -> bool:
+        tall, wide = TILE << at[0], TILE << at[1]
+        top, left = at[2] * tall, at[3] * wide
+        return top < box[1] and box[0] < top + tall and left < box[3] and box[2] < left + wide
 
     def tile(self, at: tuple[int, int, int, int], revision: int = 0) -> Tile:
         """One tile.

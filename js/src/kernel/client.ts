@@ -4,7 +4,7 @@
  * A request has exactly one reply and no time limit: a kernel that runs a cell answers when the cell is done. Silence is shown
  * ("busy"), not punished; only a channel that throws or a refusal by the kernel rejects.
  */
-import { type Op, type Operations, type Push, VERSION } from "./protocol";
+import { type Op, type Operations, type Push, unpack, VERSION } from "./protocol";
 
 /** The part of anywidget's model that is used. Backbone's `off` takes the same callback that `on` took. */
 export interface Channel {
@@ -132,6 +132,9 @@ export function createClient(channel: Channel): Client {
         settle(message, buffers) {
           finish();
           if (message["ok"] === true) {
+            for (const key of ["tensors", "modules"]) {
+              if (op === "hello" || op === "refresh") message[key] = unpack(isRecord(message[key]) ? message[key] : {});
+            }
             resolve({
               reply: message as unknown as Operations[O]["reply"],
               buffer: buffers[0] ?? NO_BYTES,

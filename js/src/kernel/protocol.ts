@@ -31,6 +31,20 @@ export interface TensorColumns {
   reason: string[];
 }
 
+/**
+ * Columns as they travel, made lists: a long one that repeats itself comes as `{of, at, count}`, where row i is `of[at[i]]`, or
+ * `of[0]` where `at` is empty. Rows share its values.
+ */
+export function unpack(columns: Record<string, unknown>): Record<string, unknown> {
+  const made: Record<string, unknown> = {};
+  for (const [key, column] of Object.entries(columns)) {
+    const { of, at, count } = column as { of: unknown[]; at: number[]; count: number };
+    if (Array.isArray(column)) made[key] = column;
+    else made[key] = at.length === 0 ? new Array(count).fill(of[0]) : at.map((number) => of[number]);
+  }
+  return made;
+}
+
 export interface ModuleColumns {
   name: string[];
   type: string[];
@@ -183,6 +197,8 @@ export interface RegionInfo {
   numel: number;
   axes: [number, number, number][];
 }
+
+export type TilePlane = "mean" | "min" | "max" | "rms";
 
 export interface TileHead {
   at: TileKey;
@@ -348,7 +364,7 @@ export interface Operations {
   };
   summary: { request: { name: string; view?: string }; reply: { name: string; summary: Summary } };
   tiles: {
-    request: { name: string; view?: string; layout?: LayoutCall; tiles: TileKey[]; encoding: "f32" | "q8" };
+    request: { name: string; view?: string; layout?: LayoutCall; tiles: TileKey[]; encoding: "f32" | "q8"; planes?: TilePlane[] };
     reply: { name: string; tiles: TileHead[]; left: TileKey[] };
   };
   profile: {

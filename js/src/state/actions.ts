@@ -214,6 +214,7 @@ export function createActions(store: Store, client: Client): Actions {
           store.open.value = opening(name, view);
         }
         store.alert.value = null;
+        store.missing.value = "";
         store.notice.value = "";
         store.where.value = null;
         store.preview.value = null;

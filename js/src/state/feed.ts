@@ -115,6 +115,10 @@ export function createFeed(store: Store, client: Client): Feed {
         store.notice.value = error.message;
         return null;
       }
+      if (error instanceof Refused && error.kind === "NoValues") {
+        store.missing.value = error.message;
+        return null;
+      }
       const conflict = error instanceof Refused && error.kind === "UndoConflict";
       store.alert.value = { message: error.message, ...(conflict ? retry : {}) };
       return null;

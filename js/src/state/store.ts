@@ -100,6 +100,8 @@ export interface Store {
   working: Signal<string>;
   /** How far a request is that takes longer, and can be cancelled. */
   progress: Signal<ProgressPush | null>;
+  /** Why the open tensor has no picture, where that is nothing wrong: its values are on the meta device. */
+  missing: Signal<string>;
   alert: Signal<Alert | null>;
   /** A region text that does not fit and still stands in its box: nothing may be edited meanwhile. Empty: there is none. */
   refused: Signal<string>;
@@ -149,6 +151,7 @@ export function createStore(): Store {
     queued: signal(0),
     working: signal(""),
     progress: signal(null),
+    missing: signal(""),
     alert: signal(null),
     refused: signal(""),
     painted: signal(0),
