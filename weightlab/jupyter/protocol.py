@@ -162,8 +162,6 @@ class Session:
         return {"cancelled": progress is not None}
 
     def hello(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
-        large = (info for info in self.lab.tree if info.numel > _SAMPLE_ABOVE and info.device.type == "cpu")
-        reading.prepare({info.dtype for info in large})
         return {**describe.model(self.lab), "state": describe.state(self.lab)}
 
     def script(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:

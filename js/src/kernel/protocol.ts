@@ -364,7 +364,14 @@ export interface Operations {
   };
   summary: { request: { name: string; view?: string }; reply: { name: string; summary: Summary } };
   tiles: {
-    request: { name: string; view?: string; layout?: LayoutCall; tiles: TileKey[]; encoding: "f32" | "q8"; planes?: TilePlane[] };
+    request: {
+      name: string;
+      view?: string;
+      layout?: LayoutCall;
+      tiles: TileKey[];
+      encoding: "f32" | "q8";
+      planes?: TilePlane[];
+    };
     reply: { name: string; tiles: TileHead[]; left: TileKey[] };
   };
   profile: {
