@@ -17,6 +17,7 @@ from weightlab.edit.transfer import Transfer
 from weightlab.lab import Lab
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
+from weightlab.see import reading
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.summary import summarize
@@ -30,6 +31,7 @@ _EXACT_IN_FLOAT32 = (
 Json = dict[str, Any]
 _HISTORY = (200, 50)  # applied and undone entries that are told
 _CODE = 4000
+_LARGE = 1 << 20  # cells of a tensor whose picture has levels
 PACKED_FROM = 256  # rows of a column
 _described: weakref.WeakKeyDictionary[ParameterTree, tuple[tuple[TensorInfo, ...], Json]] = weakref.WeakKeyDictionary()
 _SPELLED = 1000  # values that the code of a told entry may spell out
@@ -41,6 +43,8 @@ def model(lab: Lab) -> Json:
     known = _described.get(lab.tree)
     if known is None or len(known[0]) != len(infos) or any(a is not b for a, b in zip(known[0], infos, strict=True)):
         known = _described[lab.tree] = infos, _structure(infos, lab)
+        large = (info for info in infos if info.numel >= _LARGE and info.device.type == "cpu")
+        reading.prepare({info.dtype for info in large})  # long before somebody opens one
     told = known[1]
     live = {"training": lab.model.training, "batch": not lab.probe.synthetic}
     return {**told, "model": {**told["model"], **live}}
