@@ -133,7 +133,8 @@ export function createClient(channel: Channel): Client {
           finish();
           if (message["ok"] === true) {
             for (const key of ["tensors", "modules"]) {
-              if (op === "hello" || op === "refresh") message[key] = unpack(isRecord(message[key]) ? message[key] : {});
+              if (op === "hello" || op === "refresh")
+                message[key] = unpack((message[key] ?? {}) as Record<string, unknown>);
             }
             resolve({
               reply: message as unknown as Operations[O]["reply"],
@@ -259,8 +260,7 @@ function asPush(content: Record<string, unknown>): Push | null {
     return content as unknown as Push;
   }
   if (push === "progress" && typeof content["id"] === "string") {
-    const numbers = typeof content["done"] === "number" && typeof content["total"] === "number";
-    return numbers && typeof content["words"] === "string" ? (content as unknown as Push) : null;
+    return typeof content["done"] === "number" ? (content as unknown as Push) : null;
   }
   if (content["push"] === "status" && typeof content["queued"] === "number") return content as unknown as Push;
   return null;
