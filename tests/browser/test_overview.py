@@ -46,9 +46,8 @@ def test_rows_sort_by_a_statistic_and_come_back(notebook: LiveNotebook) -> None:
     control = widget.root.get_by_role("combobox", name="Sort parameters")
     before = names_of(widget)
     control.select_option("std")
-    wanted = notebook.value(
-        "sorted(lab, key=lambda n: -float(lab.tree.tensor(n).detach().double().std(correction=0)) if lab.tree.tensor(n).numel() else 0)"
-    )
+    notebook.kernel("spread = lambda name: float(lab.tree.tensor(name).detach().double().std(correction=0))")
+    wanted = notebook.value("sorted(lab, key=lambda name: -spread(name))")
     expect(widget.root.locator('[data-wl="tree"] [role="treeitem"]').first).to_have_attribute("data-name", wanted[0])
     assert names_of(widget) == wanted
     assert widget.tree_row(wanted[0]).get_attribute("aria-level") == "1"
