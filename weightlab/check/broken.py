@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from weightlab.check.evidence import CUTS, Cause, Evidence, Found, finite, names_text, number
 from weightlab.check.measures import NORMS, Op
 
@@ -198,17 +200,57 @@ def weak(evidence: Evidence, found: Found) -> None:
         return
     # What the loss itself divides by is no fault of the model.
     steps = [(op, op.grads[0].largest) for op in evidence.ops if op.module_type and op.grads and op.grads[0].finite]
-    where, drop = "", 1.0
-    for op, size in steps:
-        for user in (evidence.ops[index] for index in evidence.users[op.index]):
-            if user.module_type and user.grads and size > 0 and size / max(user.grads[0].largest, 1e-300) < drop:
-                drop, where = size / max(user.grads[0].largest, 1e-300), user.where
+    at, drop, each = _narrowest(evidence, steps)
+    where = at.where if at is not None else ""
     ends = [size for _, size in steps if size > 0]
     seen = (
         f"the largest gradient of an activation is {number(max(ends, default=0.0))}, "
         f"the smallest {number(min(ends, default=0.0))}",
     )
     text = f"{names_text(rest)}: the gradient shrinks on its way back to below 1.2e−7 of what it is nearer to the loss"
-    text += f"; the largest single drop, to {number(drop)} of it, is at {where}." if where else "."
+    if each > 1:
+        text += f"; {each} functions like {where} take a share each, the largest leaves {number(drop)} of it."
+    else:
+        text += f"; the largest single drop, to {number(drop)} of it, is at {where}." if where else "."
     repair = "Use a normalisation, a residual path, or an activation that does not saturate."
-    found.add(Cause("vanishing", where.split(" ")[0], rest, "warning", text, seen, repair, "Vanishing gradient"))
+    found.add(
+        Cause("vanishing", at.path if at is not None else "", rest, "warning", text, seen, repair, "Vanishing gradient")
+    )
+
+
+def _narrowest(evidence: Evidence, steps: list[tuple[Op, float]]) -> tuple[Op | None, float, int]:
+    """Where the gradient shrinks the most: the Op, the share that it passes on, and how many of its kind do alike.
+
+    One narrow place, or many that each take a share, as twenty sigmoids do: shares of functions of one name multiply.
+    """
+    drops: dict[str, dict[int, float]] = {}
+    for op, size in steps:
+        for user in _users_with_gradient(evidence, op):
+            passed = size / max(user.grads[0].largest, 1e-300)
+            if size > 0 and passed < 1:
+                held = drops.setdefault(user.name, {})
+                held[user.index] = min(passed, held.get(user.index, 1.0))
+    if not drops:
+        return None, 1.0, 0
+    name = min(drops, key=lambda name: sum(math.log(passed) for passed in drops[name].values()))
+    index = min(drops[name], key=lambda index: drops[name][index])
+    total = sum(math.log(passed) for passed in drops[name].values())
+    alone = math.log(drops[name][index]) < total / 2
+    return evidence.ops[index], drops[name][index], 1 if alone else len(drops[name])
+
+
+def _users_with_gradient(evidence: Evidence, op: Op) -> list[Op]:
+    """The model's functions that take what an Op made, also behind views of it."""
+    found: list[Op] = []
+    waiting, seen = list(evidence.users[op.index]), set[int]()
+    while waiting:
+        index = waiting.pop()
+        user = evidence.ops[index]
+        if index in seen or not user.module_type:
+            continue
+        seen.add(index)
+        if user.is_view:
+            waiting += evidence.users[index]
+        elif user.grads:
+            found.append(user)
+    return found

@@ -9,8 +9,10 @@ from it is in `affects`. Where no rule knows the origin, the cause says what was
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from weightlab.check import broken, silent
-from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found
+from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, Severity
 from weightlab.check.roles import Roles
 
 __all__ = ["Cause", "find_causes", "last_resort"]
@@ -29,7 +31,12 @@ def find_causes(evidence: Evidence) -> tuple[Cause, ...]:
         for name, status in evidence.status.items()
         if status not in ("flowing", "frozen") and name not in found.explained()
     ]
+    broke = next((key for key, cause in found.causes.items() if cause.kind.startswith("nonfinite_")), None)
     for name in missing:
+        if broke is not None:  # what NaN does to a gradient is no origin of its own
+            cause = found.causes[broke]
+            found.causes[broke] = replace(cause, affects=(*cause.affects, name))
+            continue
         found.add(key_bias(evidence, name) or last_resort(evidence, name))
     return tuple(sorted(found.causes.values(), key=lambda cause: SEVERITIES.index(cause.severity)))
 
@@ -66,4 +73,6 @@ def last_resort(evidence: Evidence, name: str) -> Cause:
         status, f"it is {status}"
     )
     text = f"{name}: {got}, and no single origin was found. {seen[0]}."
-    return Cause(kind, name, (name,), "warning", text, tuple(seen), None, f"{name} is {status}", name)
+    # Some silent units on one batch are common, in trained networks too: worth knowing, no alarm.
+    severity: Severity = "info" if status == "partial" else "warning"
+    return Cause(kind, name, (name,), severity, text, tuple(seen), None, f"{name} is {status}", name)

@@ -12,7 +12,7 @@ from weightlab.check.evidence import (
     region_text,
     units_text,
 )
-from weightlab.check.measures import NORMS, Op
+from weightlab.check.measures import NORMS, RELU, Op
 from weightlab.check.zeros import all_zero_along, arriving_text, replace_affects, upstream, weight_cause
 
 # Far from the output of a deep plain ReLU net all samples look alike, and about half of the units are off for all of
@@ -35,6 +35,9 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     weight = _never_above_zero(evidence, op, meant)
     if weight is not None:
         return replace_affects(weight, name)
+    earlier = _dead_before(evidence, op, meant, highest)
+    if earlier is not None:
+        return dead_relu(evidence, name, earlier, meant)
     word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
     top = float(highest[dead].max())
     side = "below 0" if top < 0 else "at or below 0"
@@ -62,6 +65,17 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     )
 
 
+def _dead_before(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> Op | None:
+    """A ReLU further up that is dead in the same units, where this one gets exactly 0 and is no origin."""
+    if bool((highest[dead] < 0).any()):
+        return None
+    for source in upstream(evidence, op):
+        if source.name in RELU and source.highest is not None and source.highest.numel() == dead.numel():
+            above = source.highest.cpu()
+            return source if bool(((above <= 0) | ~dead).all()) else None
+    return None
+
+
 def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
     """A weight that is zero in the dead units, behind shifts that are not above 0: what the ReLU gets is a constant."""
     shifts: list[str] = []
@@ -73,15 +87,17 @@ def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
             if _is_shift(source, name, value):
                 # A shift before a normalisation is subtracted again; one right before the ReLU decides.
                 if not any(evidence.ops[user].name in NORMS for user in evidence.users[source.index]):
-                    if bool((value.cpu()[dead] > 0).any()):
+                    dead = dead & (value.cpu() <= 0)
+                    if not bool(dead.any()):
                         return None
                     shifts.append(name)
             elif value.ndim > 1 or source.name in NORMS:
-                if bool((all_zero_along(value, 0).cpu() | ~dead).all()):
+                silent = all_zero_along(value, 0).cpu() & dead
+                if bool(silent.any()):  # of several dead units, those that the others' luck does not explain
                     stays = f", {shifts[-1]} is not above 0 there" if shifts else ""
                     so = f"so {op.where} gets nothing above 0{stays}, and its derivative there is 0"
-                    return weight_cause(name, dead, 0, so)
-                if source.name not in NORMS:
+                    return weight_cause(name, silent, 0, so)
+                if source.name not in NORMS and value.shape[1:2] != (1,):  # a depthwise kernel keeps units apart
                     return None
     return None
 
@@ -102,7 +118,8 @@ def _pushing_bias(
             low, high = float(shift[dead].min()), float(shift[dead].max())
             said = f"{name} is {number(low)}" if low == high else f"{name} is between {number(low)} and {number(high)}"
             others = shift[~dead].abs()
-            stands_out = bool(others.numel()) and -high > 4 * float(others.max())
+            # A few dead units are ordinary; a shift that is nothing like those of the living ones is not.
+            stands_out = bool(others.numel()) and -low > 4 * float(others.max())
             seen = f"without {name}, {int(alive.sum())} of these {alive.numel()} would get inputs above 0"
             return name, said, (seen,), stands_out
         if evidence.weights(source):

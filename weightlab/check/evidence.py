@@ -29,6 +29,10 @@ SATURATING = {
 }
 MATRIX = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "einsum", "bilinear", "__rmatmul__"}
 MULTIPLY = {"mul", "__mul__", "__rmul__", "multiply", "__imul__"}
+REPARAMETRIZES = {
+    "_weight_norm",
+    "_weight_norm_interface",
+}  # row by row: a unit of the weight is one of what it is made of
 CUTS = {"detach", "data", "argmax", "argmin", "sign", "item", "tolist", "numpy", "long", "int", "bool", "multinomial"}
 
 
@@ -87,7 +91,7 @@ class Evidence:
             if op.index in seen:
                 continue
             seen.add(op.index)
-            if op.is_view:
+            if op.is_view or op.name in REPARAMETRIZES:
                 found += [self.ops[user] for user in self.users[op.index]]
             else:
                 result.append(op)

@@ -212,12 +212,17 @@ class Scheme:
 
     def predicts(self, layer: Layer, least: int = 3) -> float | None:
         """The size that the others' rule gives this weight; None where they follow none, or are fewer than `least`."""
+        size, spread = self.fit(layer, least)
+        return size if size is not None and spread <= TIGHT else None
+
+    def fit(self, layer: Layer, least: int = 3) -> tuple[float | None, float]:
+        """The size by the rule that fits the others best, and the factor within which three quarters of them lie."""
         peers = [other.size for other in self.peers(layer)]
         if len(peers) >= 2 and max(peers) < TIGHT**2 * min(peers):
-            return statistics.median(peers)
+            return statistics.median(peers), 1.0
         others = [other for other in self._layers if other.name != layer.name]
         if len(others) < least:
-            return None
+            return None, math.inf
         best: tuple[float, float] | None = None
         for rule in self.RULES:
             shares = sorted(math.log(other.size / rule(other)) for other in others)
@@ -227,7 +232,7 @@ class Scheme:
             if best is None or spread < best[0]:
                 best = spread, math.exp(middle) * rule(layer)
         assert best is not None
-        return best[1] if best[0] <= math.log(TIGHT) else None
+        return best[1], math.exp(best[0])
 
     def right_size(self, layer: Layer) -> float:
         """The size to give a weight: as the model's own scheme has it, else He's or LeCun's for its activation."""

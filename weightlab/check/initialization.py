@@ -9,20 +9,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from weightlab.check import broken as broken_rules
 from weightlab.check import held, norms, rank, scale, structure, symmetry
-from weightlab.check.evidence import SEVERITIES, Cause, Evidence, names_text
+from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, names_text
 from weightlab.check.expected import Layer, Scheme, layers_by_type
 from weightlab.check.finding import Diagnosis, Finding
 from weightlab.check.gradients import Observation, observe
 from weightlab.check.layers import Heard, layers_that_ran
 from weightlab.check.listening import Listening
 from weightlab.check.mending import repair_of
-from weightlab.check.probe import Probe
+from weightlab.check.probe import Probe, tensors_in
 from weightlab.check.repair import Repair
 from weightlab.check.repairs import not_finite
 from weightlab.check.roles import Roles
 from weightlab.check.signal import Signal, signal
+from weightlab.check.sizes import weak
+from weightlab.check.zeros import all_zero_along
 from weightlab.edit.operations import Edit
 from weightlab.errors import ProbeFailed
 from weightlab.model.region import Region
@@ -85,8 +89,9 @@ def diagnose(tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer
         found += [finding for finding in flat if finding.at not in named]
     if seen is None:
         found += _not_finite(tree, layers, scheme)
+        found += _batch_not_finite(probe, layers)
     else:
-        for cause in seen.report.causes:
+        for cause in (*seen.report.causes, *_also_weak(tree, seen)):
             _join(found, _of_cause(cause, tree, layers, scheme, seen.evidence))
     found += _frozen(tree)
     shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
@@ -102,11 +107,14 @@ def _alone(tree: ParameterTree, layer: Layer, known: set[str]) -> bool:
 def _of_cause(cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence) -> Finding:
     repair = repair_of(cause, tree, layers, scheme, evidence)
     name = cause.name or cause.at
+    severity = cause.severity
+    if cause.kind == "zero_weight" and severity == "warning" and _long_silent(cause, tree, evidence):
+        severity = "info"
     return Finding(
         cause.kind,
         name,
         cause.affects,
-        cause.severity,
+        severity,
         cause.text,
         cause.evidence,
         repair,
@@ -115,6 +123,25 @@ def _of_cause(cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Sc
         cause.region,
         cause.repair or "",
     )
+
+
+def _long_silent(cause: Cause, tree: ParameterTree, evidence: Evidence) -> bool:
+    """Whether zero filters have been zero for long: the running variance of the BatchNorm behind them has forgotten all else.
+
+    Weight decay does that to filters that a trained network has no use for; it is no accident of today's.
+    """
+    value = tree.tensor(cause.name).detach() if cause.name is not None and cause.name in tree else None
+    if value is None or value.ndim < 2:
+        return False
+    zero = all_zero_along(value, 0).cpu()
+    for op in evidence.consumers(cause.name or ""):
+        for user in (evidence.ops[index] for index in evidence.users[op.index]):
+            variance = getattr(tree.modules.get(user.path), "running_var", None)
+            if isinstance(variance, Tensor) and variance.numel() == zero.numel():
+                silent = variance.detach().cpu()
+                typical = silent[~zero].median() if bool((~zero).any()) else torch.zeros(())
+                return bool((silent[zero] < 1e-3 * typical).all())
+    return False
 
 
 def _join(found: list[Finding], finding: Finding) -> None:
@@ -161,6 +188,33 @@ def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> lis
                 Finding("nonfinite_weight", info.name, (info.name,), "error", text, seen, repair, title, info.name)
             )
     return found
+
+
+def _batch_not_finite(probe: Probe, layers: list[Layer]) -> list[Finding]:
+    """NaN and inf in the batch, which some losses refuse before anything can be measured."""
+    count = sum(int((~tensor.isfinite()).sum()) for tensor in tensors_in(probe.batch) if tensor.is_floating_point())
+    if not count:
+        return []
+    text = f"the batch: {count} of its values are NaN or infinite, so that nothing behind it is finite."
+    # Nothing ran, so that it is the first layer of the model that is taken to be fed with it.
+    first = layers[0].name.rpartition(".")[0] if layers else ""
+    title, advice = "NaN in the batch", "Clean the batch."
+    return [Finding("nonfinite_activation", first, (), "error", text, (), None, title, first, None, advice)]
+
+
+def _also_weak(tree: ParameterTree, seen: Observation) -> tuple[Cause, ...]:
+    """Vanishing gradients of parameters that have dead units beside: the report tells of these."""
+    faint, cancelled = weak(tree, seen.gradients, seen.recording.ops)
+    # A bias may be rounding noise by construction, also in some units only; a weight is not.
+    hidden = {
+        name for name in faint - cancelled if seen.evidence.status.get(name) == "partial" and len(tree[name].shape) > 1
+    }
+    if not hidden or any(cause.kind == "vanishing" for cause in seen.report.causes):
+        return ()
+    status = {name: "weak" if name in hidden else held for name, held in seen.evidence.status.items()}
+    found = Found()
+    broken_rules.weak(replace(seen.evidence, status=status, cancelled=set(), exploding={}), found)
+    return tuple(found.causes.values())
 
 
 def _frozen(tree: ParameterTree) -> list[Finding]:

@@ -34,6 +34,16 @@ class Heard:
                 found.append(heard.out.rms**2)
         return found
 
+    def varies(self, op: Op) -> float | None:
+        """Variance between samples of what an Op takes, where one function made it."""
+        sources = self._roles.fed_by(op)
+        while len(sources) == 1 and sources[0].is_view:
+            sources = self._roles.fed_by(sources[0])
+        own = self._heard.get(sources[0].index) if len(sources) == 1 else None
+        if own is None or own.out is None or own.uneven is None:
+            return None
+        return own.out.rms**2 * float(own.uneven)
+
     def out(self, op: Op) -> float | None:
         heard = self._heard.get(op.index)
         return heard.out.rms if heard is not None and heard.out is not None else None

@@ -12,6 +12,7 @@ from weightlab.check.repair import Action, Repair
 from weightlab.check.repairs import draw, fill, not_finite, redraw, region_of, rescale
 from weightlab.check.zeros import all_zero_along, upstream
 from weightlab.edit.operations import Edit
+from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 
 
@@ -98,6 +99,10 @@ def _unsaturate(
     cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence
 ) -> Repair | None:
     """The shift before the activation goes to 0 where it is large, and the weight gets its right size where that is too large."""
+    if cause.name is not None and cause.region is not None and tree.tensor(cause.name).ndim == 1:
+        region = Region.parse(cause.region, tree[cause.name].shape, cause.name)
+        fill_ = Edit(cause.name, region, "fill_", {"value": 0.0})
+        return Repair(f"Set {cause.name}{cause.region} to 0.", (fill_,))
     op = next((op for op in evidence.ops if op.path == cause.at and op.grads), None)
     if op is None:
         return None

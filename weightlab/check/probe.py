@@ -147,7 +147,7 @@ def distance_to_noise(output: Any) -> Tensor:
     """
     total, count = None, 0
     generator = torch.Generator().manual_seed(0)
-    for tensor in _tensors(output):
+    for tensor in tensors_in(output):
         if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:
             continue
         values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
@@ -269,15 +269,15 @@ def _copied(value: Any, device: torch.device | None) -> Any:
     return value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
+            yield from tensors_in(getattr(value, field.name))

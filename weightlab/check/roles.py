@@ -14,7 +14,6 @@ from weightlab.check.measures import NORMS, Op
 Role = Literal["layer", "norm", "sum", "gate", "attention", "loss"]
 RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 COMPOSITE = {*RECURRENT, "multi_head_attention_forward", "_native_multi_head_attention"}
-ATTENTION = {"scaled_dot_product_attention", "softmax"}
 ACTIVATIONS = {
     *("relu", "leaky_relu", "prelu", "rrelu", "relu6", "threshold", "clamp", "clamp_min", "elu", "celu", "selu"),
     *("gelu", "silu", "mish", "softplus", "tanh", "sigmoid", "hardtanh", "hardsigmoid", "hardswish", "softsign"),
@@ -84,10 +83,12 @@ class Roles:
             return "norm"
         if self.is_layer(user):
             return "layer"
+        if user.name == "scaled_dot_product_attention":
+            return "attention"
         sources = len({source.index for source in self.fed_by(user)})
         if user.is_view or sources < 2:
             return None
-        if user.name in MATRIX or user.name in ATTENTION:
+        if user.name in MATRIX:
             return "attention"
         if user.name in MULTIPLY or user.name in ("div", "__truediv__", "where", "lerp"):
             return "gate"

@@ -6,11 +6,12 @@ import math
 import statistics
 
 from weightlab.check.evidence import Evidence, names_text, number
-from weightlab.check.expected import Layer, Scheme
+from weightlab.check.expected import TIGHT, Layer, Scheme
 from weightlab.check.finding import Finding
 from weightlab.check.layers import Heard
+from weightlab.check.measures import Op
 from weightlab.check.repairs import rescale
-from weightlab.check.roles import Roles
+from weightlab.check.roles import Role, Roles
 from weightlab.model.tree import ParameterTree
 
 # Healthy schemes for one fan differ among themselves by up to sqrt(6) = 2.4 (torch's own against He's), and training moves
@@ -21,7 +22,7 @@ FAR = 8.0
 # training goes on.
 FAR_BEFORE_NORM = 32.0
 # Several layers of a chain multiply. Each may be healthy on its own; together they must not leave this range.
-FAR_IN_ALL = 30.0
+FAR_IN_ALL = 16.0
 
 
 def scale(
@@ -38,7 +39,7 @@ def scale(
         if finding is not None:
             found[layer.name] = finding
     for kind in ("scale_low", "scale_high"):
-        chained = _chain(present, evidence, roles, kind)
+        chained = _chain(present, evidence, roles, heard, kind)
         chained = [layer for layer in chained if layer.name not in found and layer.trained]
         if chained:
             finding = _together(tree, chained, scheme, kind)
@@ -59,16 +60,18 @@ def _alone(
     ran = bool(layer.ops)
     quiet_end = layer.roles <= {"loss"} if ran else layer is present[-1]
     periodic = layer.activation in ("sin", "cos")
-    predicted = scheme.predicts(layer)
+    predicted, spread = scheme.fit(layer)
+    # The looser the others follow their rule, the further off a weight must be to stand out.
+    far = FAR * max(1.0, spread / TIGHT)
     # Heads and queries are often small on purpose: a uniform first output, uniform attention.
     if not quiet_end and "attention" not in layer.roles and layer.gain < layer.low:
-        if layer.roles == {"layer"} and layer.low / layer.gain >= FAR and not _renormed(layer, evidence, roles):
+        if layer.roles == {"layer"} and layer.low / layer.gain >= FAR and not _renormed(layer, evidence, roles, heard):
             return _finding(
                 tree, layer, scheme, "scale_low", layer.low / layer.gain, "the least of the healthy schemes"
             )
         # A rule that holds for this weight in every block is a rule, such as a residual projection's 1 / sqrt(2 L).
         lonely = all(peer.size > 2 * layer.size for peer in scheme.peers(layer))
-        if predicted is not None and layer.direct and lonely and predicted / layer.size >= FAR:
+        if predicted is not None and layer.direct and lonely and predicted / layer.size >= far:
             return _finding(tree, layer, scheme, "scale_low", predicted / layer.size, "the model's own scheme")
     if "norm" in layer.roles and evidence is not None and roles is not None and heard is not None:
         below = _drowned(tree, layer, evidence, roles, heard)
@@ -82,7 +85,7 @@ def _alone(
             tree, layer, scheme, "scale_high", layer.gain / layer.high, "the largest of the healthy schemes"
         )
     lonely = not any(peer.size > layer.size / 2 for peer in scheme.peers(layer))
-    if predicted is not None and layer.direct and lonely and layer.size / predicted >= FAR and layer.gain > layer.high:
+    if predicted is not None and layer.direct and lonely and layer.size / predicted >= far and layer.gain > layer.high:
         return _finding(tree, layer, scheme, "scale_high", layer.size / predicted, "the model's own scheme")
     return None
 
@@ -102,7 +105,7 @@ def _drowned(tree: ParameterTree, layer: Layer, evidence: Evidence, roles: Roles
     return None
 
 
-def _renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None) -> bool:
+def _renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None, heard: Heard | None) -> bool:
     """Whether the chain behind a layer ends in a normalisation, which gives the signal its size back."""
     if evidence is None or roles is None:
         return False
@@ -111,6 +114,8 @@ def _renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None) -> b
     while waiting:
         for role, end in roles.ends(waiting.pop()):
             if role == "norm":
+                if heard is not None and _flat_before(end, evidence, heard):
+                    return False
                 continue
             if role != "layer":
                 return False
@@ -120,29 +125,62 @@ def _renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None) -> b
     return True
 
 
-def _chain(layers: list[Layer], evidence: Evidence | None, roles: Roles | None, kind: str) -> list[Layer]:
+def _flat_before(norm: Op, evidence: Evidence, heard: Heard) -> bool:
+    """Whether what a BatchNorm gets hardly varies: its eps is most of what it divides by."""
+    module = evidence.tree.modules.get(norm.path)
+    varies = heard.varies(norm)
+    if norm.name != "batch_norm" or varies is None or not getattr(module, "training", True):
+        return False
+    return bool(varies * FAR**2 < (getattr(module, "eps", None) or 1e-5))
+
+
+def _chain(
+    layers: list[Layer], evidence: Evidence | None, roles: Roles | None, heard: Heard | None, kind: str
+) -> list[Layer]:
     """The layers of the chain in which deviations multiply up the most, if beyond what is healthy."""
     if evidence is None or roles is None:
         return []  # where the model does not run, what multiplies what is not known
     low = kind == "scale_low"
     of_op = {index: layer for layer in layers for index in layer.ops}
+    # A signal that is too small can only starve what is behind it in a plain chain: a sum or the loss takes any size. One that is
+    # too large overflows them all, up to the next normalisation.
+    passes = {"layer"} if low else {"layer", "sum", "gate", "loss", "attention"}
     best: dict[int, tuple[float, tuple[Layer, ...]]] = {}
     for op in reversed(evidence.ops):
         layer = of_op.get(op.index)
         if layer is None:
             continue
         ends = roles.ends(op)
-        if {role for role, _ in ends} != {"layer"} or (low and _renormed(layer, evidence, roles)):
+        if not {role for role, _ in ends} <= passes or (low and (not ends or _renormed(layer, evidence, roles, heard))):
             best[op.index] = 0.0, ()
             continue
-        behind = max((best.get(end.index, (0.0, ())) for _, end in ends), key=lambda pair: pair[0])
+        behind = [best.get(end.index, (0.0, ())) for end in _layers_behind(roles, ends)]
+        total, chain = max(behind, key=lambda pair: pair[0], default=(0.0, ()))
         off = layer.low / layer.gain if low else layer.gain / layer.high
-        off = max(0.0, math.log(off))
-        best[op.index] = behind[0] + off, ((layer, *behind[1]) if off > math.log(1.5) else behind[1])
-    total, chain_ = max(best.values(), key=lambda pair: pair[0], default=(0.0, ()))
+        off = max(0.0, math.log(off)) if low or layer.activation not in ("sin", "cos") else 0.0
+        if any(other.name == layer.name for other in chain):
+            off = 0.0  # a cell that is applied at each step is one weight
+        best[op.index] = total + off, ((layer, *chain) if off > math.log(1.5) else chain)
+    total, chain = max(best.values(), key=lambda pair: pair[0], default=(0.0, ()))
     if total < math.log(FAR if low else FAR_IN_ALL):
         return []
-    return list({layer.name: layer for layer in chain_}.values())
+    return list({layer.name: layer for layer in chain}.values())
+
+
+def _layers_behind(roles: Roles, ends: list[tuple[Role, Op]]) -> list[Op]:
+    """The next layers, also behind sums and gates."""
+    found: list[Op] = []
+    waiting, seen = list(ends), set[int]()
+    while waiting:
+        role, end = waiting.pop()
+        if end.index in seen:
+            continue
+        seen.add(end.index)
+        if role == "layer":
+            found.append(end)
+        elif role in ("sum", "gate", "attention"):
+            waiting += roles.ends(end)
+    return found
 
 
 def _finding(tree: ParameterTree, layer: Layer, scheme: Scheme, kind: str, factor: float, against: str) -> Finding:

@@ -18,6 +18,7 @@ from weightlab.check.evidence import (
     number,
     region_text,
 )
+from weightlab.check.gates import shut_gate
 from weightlab.check.measures import LOOKUPS, NORMS, RELU, Op
 from weightlab.check.zeros import (
     all_zero_along,
@@ -146,7 +147,11 @@ def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -
             last = user.outs[0].last.numel()
             flattened = user.outs[0].second is None and user.name not in MATRIX and last % mask.numel() == 0
             wide = mask.repeat_interleave(last // mask.numel()) if flattened else mask
-        units = None if wide is None or mixes(user) else user.grads[0].per_unit(wide.numel())
+        units = (
+            None
+            if wide is None or (mixes(user) and not _keeps_units(evidence, user))
+            else user.grads[0].per_unit(wide.numel())
+        )
         if all(grad.zero for grad in user.grads):
             result += _blockers(evidence, user, wide, seen)
         elif wide is None or units is None:
@@ -160,10 +165,20 @@ def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -
     return result
 
 
+def _keeps_units(evidence: Evidence, op: Op) -> bool:
+    """Whether a constant matrix, such as a graph's links, mixes samples or places here, and each unit stays itself."""
+    return op.name in MATRIX and not evidence.weights(op) and len(evidence.data(op)) == 1
+
+
 def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
     """The cause at an Op that received a gradient and passed on exactly zero."""
     if op.name in RELU and op.highest is not None:
+        if bool(op.highest.isnan().any()):
+            return None  # NaN is neither above nor below 0: what made it is the cause
         return dead_relu(evidence, name, op, mask)
+    shut = shut_gate(evidence, name, op)
+    if shut is not None:
+        return shut
     weight = zero_weight(evidence, name, op, mask)
     if weight is not None:
         return weight
@@ -199,6 +214,9 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
         return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, "Multiplied by zero")
     if mask is None or bool(mask.all()):
+        stopped = _stopped_before(evidence, name, op)
+        if stopped is not None:
+            return stopped
         text = f"{op.where}: a gradient arrives here and none is passed on."
         return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, f"Gradient ends at {op.where}")
     # Some silent units on one batch are common in trained networks: worth knowing, no alarm.
@@ -207,6 +225,20 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     where = f"{len(units)} of {mask.numel()} units ({shown})"
     text = f"{op.where}: in {where} a gradient arrives, and exactly none is passed on to {name}."
     return Cause("zero_path", op.path, (name,), "info", text, (came,), None, f"{where} get nothing through {op.where}")
+
+
+def _stopped_before(evidence: Evidence, name: str, op: Op) -> Cause | None:
+    """A layer further up that lets nothing through, so that what this Op gets does not depend on the input."""
+    waiting, seen = list(op.inputs), set[int]()
+    while waiting:
+        source = evidence.ops[waiting.pop(0)]
+        if source.index in seen or evidence.weightlike(source):
+            continue
+        seen.add(source.index)
+        if source.name in RELU and source.highest is not None and bool((source.highest <= 0).all()):
+            return dead_relu(evidence, name, source, None)
+        waiting += source.inputs
+    return None
 
 
 def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> None:
@@ -250,12 +282,18 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
         return None
     seen.add(op.index)
     sources = evidence.data(op)
+    if op.is_view and op.outside_zero and not sources:
+        text = f"{op.where}: the input is exactly 0 in every cell, so what it feeds gets no gradient. Check the batch."
+        return Cause("zero_path", op.path, (), "error", text, ("the input is all zeros",), None, "The input is zero")
     if op.is_view:
         return next((cause for source in sources if (cause := _made_zero(evidence, source, seen)) is not None), None)
     if not op.outs or not all(out.zero for out in op.outs[:1]):
         return None
     if op.name in RELU and op.highest is not None and bool((op.highest <= 0).all()) and bool((op.highest < 0).any()):
         return dead_relu(evidence, "", op, None)
+    shut = shut_gate(evidence, "", op)
+    if shut is not None:
+        return shut
     weight = zero_weight(evidence, "", op, None)
     if weight is not None:
         return weight
