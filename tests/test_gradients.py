@@ -18,8 +18,11 @@ from weightlab.errors import ProbeFailed, UnknownName
 from weightlab.model.tree import ParameterTree
 
 
-def check(model, *args, **kwargs):
-    return check_gradients(ParameterTree(model), Probe(model, *args, **kwargs))
+def check(model, *args, thorough=True, **kwargs):
+    """A check that measures at once; with `thorough` False as a Lab's first one, which does so only where needed."""
+    probe = Probe(model, *args, **kwargs)
+    probe.thorough = thorough
+    return check_gradients(ParameterTree(model), probe)
 
 
 class Cnn(nn.Module):
@@ -213,8 +216,9 @@ def same(before, after):
         assert value == after[key], key
 
 
+@pytest.mark.parametrize("thorough", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_check_leaves_no_trace(kind):
+def test_a_check_leaves_no_trace(kind, thorough):
     """G1, G6: after real training steps, so that gradients, moments and running statistics are there to be spoilt."""
     model, batch = make(kind)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -232,21 +236,25 @@ def test_a_check_leaves_no_trace(kind):
         optimizer.step()
     inputs = raw(batch[0])
     tree, probe = ParameterTree(model), Probe(model, batch, loss)
+    probe.thorough = thorough
     before = print_of(model, *optimizers)
     first = check_gradients(tree, probe)
     same(before, print_of(model, *optimizers))
     assert raw(batch[0]) == inputs
     second = check_gradients(tree, probe)
     same(before, print_of(model, *optimizers))
-    assert first == second
+    probe.thorough = thorough
+    assert check_gradients(tree, probe) == first
+    assert [(row.name, row.status, row.norm) for row in first.rows] == [(r.name, r.status, r.norm) for r in second.rows]
     assert all(row.status != "unreached" for row in first.rows), first
 
 
+@pytest.mark.parametrize("thorough", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_norms_are_those_of_a_plain_backward(kind):
+def test_norms_are_those_of_a_plain_backward(kind, thorough):
     """G2: an independent forward and backward on a model built alike."""
     model, batch = make(kind)
-    report = check(model, batch, loss)
+    report = check(model, batch, loss, thorough=thorough)
     plain, batch = make(kind)
     tree = ParameterTree(plain)
     torch.manual_seed(0)  # the seed of a check: dropout draws the same masks
@@ -444,7 +452,7 @@ def test_reentrant_checkpoints_of_one_layer_add_up_and_leaves_outside_keep_their
 def test_a_compiled_model_is_checked_as_the_model_itself():
     """G6: names without _orig_mod, the same report."""
     model, batch = make("cnn")
-    expected = check(model, batch, loss)
+    expected = check(model, batch, loss, thorough=False)
     compiled = torch.compile(model, backend="eager")
     report = check_gradients(ParameterTree(compiled), Probe(compiled, batch, loss))
     assert report == expected
@@ -462,11 +470,11 @@ def test_the_model_stays_in_its_mode():
 
 def test_at_most_one_gradient_is_alive():
     """G5: gradients of parameters, counted when the next one is measured."""
-    from weightlab.check import gradients
+    from weightlab.check import backward
 
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(6)])
     alive, most = [], []
-    measured = gradients.Gradient
+    measured = backward.Gradient
 
     class Counting(measured):
         __slots__ = ()
@@ -476,11 +484,11 @@ def test_at_most_one_gradient_is_alive():
             most.append(sum(ref() is not None for ref in alive))
             super().__init__(gradient, axis, order)
 
-    gradients.Gradient = Counting
+    backward.Gradient = Counting
     try:
         check(model, (torch.randn(4, 8), torch.randn(4, 8)), F.mse_loss)
     finally:
-        gradients.Gradient = measured
+        backward.Gradient = measured
     assert len(most) == 6
     assert max(most) == 1
 
@@ -534,7 +542,10 @@ def test_an_error_in_our_own_measuring_ends_nobodys_forward(monkeypatch):
     for name in ("extremes", "highest"):
         with monkeypatch.context() as patch:
             patch.setattr(f"weightlab.check.recording.{name}", lambda *_: 1 / 0)
-            assert check(model, batch, loss).rows == expected.rows
+            rows = check(model, batch, loss).rows
+            assert [(row.name, row.status, row.norm) for row in rows] == [
+                (row.name, row.status, row.norm) for row in expected.rows
+            ]
     monkeypatch.setattr("weightlab.check.measures.Scale.of", lambda *_: 1 / 0)
     report = check(model, batch, loss)
     assert {row.name: row.norm for row in report.rows} == {row.name: row.norm for row in expected.rows}

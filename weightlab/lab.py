@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from weightlab.archive import Archive
 from weightlab.check.finding import Diagnosis
-from weightlab.check.gradients import GradientReport, Observation, observe
+from weightlab.check.gradients import GradientReport, Observation, check
 from weightlab.check.probe import Probe
 from weightlab.checking import Checking
 from weightlab.edit import linked
@@ -257,21 +257,26 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             self.revision += 1
         self._tell([(info.name, Region.whole(info.shape)) for info in self.tree])
 
-    def check_gradients(self) -> GradientReport:
+    def check_gradients(self, *, microbatch: int | None = None, verify: int = 0) -> GradientReport:
         """Forward and backward on the probe batch, without a trace: status and norm of every gradient, and why.
 
+        Args:
+            microbatch: samples at a time, where the activations of the whole batch do not fit into memory. The
+                gradients are those of the whole batch where the loss is a mean over samples.
+            verify: compare so many random cells with finite differences in float64, in `report.verified`.
+
         Raises:
-            ProbeFailed: the model or the loss raised, or no input for it could be made.
+            ProbeFailed: the model or the loss raised or ran out of memory, or no input for it could be made.
         """
         with self.lock:
-            report = self._check()
+            report = self._check(microbatch, verify)
         self._tell([])
         return report
 
-    def _check(self) -> GradientReport:
+    def _check(self, microbatch: int | None = None, verify: int = 0) -> GradientReport:
         before, self.checked_revision = self.checked_revision, self.revision
         try:
-            observation = self._observe(tuple(self._gradients))
+            observation = check(self.tree, self.probe, tuple(self._gradients), microbatch=microbatch, verify=verify)
         except Cancelled:
             self.checked_revision = before  # there is still the report from before, and it is as old as it was
             raise
@@ -284,7 +289,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         return observation.report
 
     def _observe(self, keep: tuple[str, ...]) -> Observation:
-        return observe(self.tree, self.probe, keep=keep)
+        return check(self.tree, self.probe, keep)
 
     def widget(self) -> LabWidget:
         """The page, as an ipywidget: one per Lab, with as many views as you like."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from weightlab.check.evidence import CUTS, Cause, Evidence, Found, finite, names_text, number
+from weightlab.check.evidence import CUTS, Cause, Evidence, Found, finite, names_text, number, region_text, units_text
 from weightlab.check.measures import NORMS, Op
 
 FINITE_BACKWARD = "divide", "div", "sqrt", "norm", "pow", "log", "where", "acos", "asin", "atan2", "std", "cdist"
@@ -157,6 +157,15 @@ def weak(evidence: Evidence, found: Found) -> None:
         )
         repair = f"Leave it out (bias=False): it has no effect before {norm.where}." if norm is not None else None
         found.add(Cause("invariant", name, (name,), "info", text, seen, repair, f"{name} has no effect", name))
+    for name, units in evidence.cancelled_units.items():
+        if name in evidence.cancelled:
+            continue
+        these = units_text(units, "unit")
+        text = f"{name}: a gradient arrives at {these}, and its terms cancel: adding a constant there does not change the loss."
+        seen = ("the weight beside it gets a gradient in these units, the bias exactly 0",)
+        region = region_text(units)
+        title = f"{int(units.sum())} of {units.numel()} units have no effect"
+        found.add(Cause("invariant", name, (name,), "info", text, seen, None, title, name, region))
     if evidence.exploding:
         worst = max(evidence.exploding, key=lambda name: evidence.exploding[name])
         text = f"{worst}: the gradient grows on its way back, {number(evidence.exploding[worst])} × the last layer's."

@@ -77,6 +77,7 @@ class Evidence:
     cancelled: set[str]
     exploding: dict[str, float]  # parameter -> how many times the gradient nearest to the loss
     scales: set[str]
+    cancelled_units: dict[str, Tensor] = field(default_factory=dict)  # bias -> bool [units]: its terms cancel there
 
     def names(self, status: str) -> list[str]:
         return [name for name, held in self.status.items() if held == status]

@@ -1,28 +1,28 @@
 """Forward and backward that leave no trace, and what each parameter's gradient says.
 
-One pass: the model runs on aliases of its parameters (`sandbox`), the functions it calls are followed (`recording`),
-and a hook on each alias measures the gradient when it is complete and frees it at once, so that no two are held
-together (rule G5). Reentrant checkpointing delivers a gradient in parts, so there they are all kept to the end.
+The model runs on aliases of its parameters (`sandbox`), the functions it calls are followed (`recording`), and a hook on
+each alias measures the gradient when it is complete and frees it at once (`backward`). The rows say which gradients do
+not flow, and `causes` finds out why.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from weightlab.check.backward import Backward
 from weightlab.check.causes import find_causes
 from weightlab.check.evidence import Evidence
 from weightlab.check.measures import LOOKUPS
+from weightlab.check.memory import let_go, out_of_memory
 from weightlab.check.probe import GIVE, Attempt, Probe
-from weightlab.check.recording import Recording
+from weightlab.check.recording import Lineage, Recording
 from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
 from weightlab.check.sandbox import Sandbox, same_surroundings
-from weightlab.check.sizes import Gradient, exploding, unit_axis, weak
+from weightlab.check.sizes import Gradient, cancelled_units, exploding, unit_axis, weak
+from weightlab.check.verify import verification
 from weightlab.errors import Cancelled, ProbeFailed
 from weightlab.model.tree import ParameterTree, TensorInfo
 
@@ -40,30 +40,80 @@ class Observation:
     asked: tuple[str, ...]  # whose gradients were to be kept
     kept: dict[str, Tensor]  # and those that there are, on their own device
 
+    @property
+    def all_flow(self) -> bool:
+        """Whether nothing needs a cause that only measured activations can give."""
+        explained = self.evidence.cancelled
+        rows = all(row.status in ("flowing", "frozen") or row.name in explained for row in self.report.rows)
+        return rows and not self.evidence.exploding
 
-def check_gradients(tree: ParameterTree, probe: Probe) -> GradientReport:
+
+def check_gradients(
+    tree: ParameterTree, probe: Probe, *, microbatch: int | None = None, verify: int = 0
+) -> GradientReport:
     """Run the probe forward and backward and report on every parameter, leaving no trace (rule G1).
 
     The model stays in the train or eval mode it is in. Random numbers come from one seed, so that dropout draws the
     same masks at each check and two checks of an unchanged model agree. Works under `no_grad`, `inference_mode` and
-    autocast. Gradients are those before the user's own hooks on parameters. Cost: about one forward and backward, and
-    two passes over each activation and its gradient; nothing is kept but one number per channel.
+    autocast. Gradients are those before the user's own hooks on parameters.
+
+    Cost: one forward and backward while every gradient flows. Where one does not, they run once more with two passes over
+    each activation and its gradient, to find out why; from then on that is done at once, until all flow again.
+
+    Args:
+        microbatch: samples at a time, for batches whose activations do not fit into memory. The gradients add up to
+            those of the whole batch where the loss is a mean over samples; they are all held until the last piece.
+        verify: so many random cells are compared with finite differences in float64 (`verify.py`).
 
     Raises:
-        ProbeFailed: the forward or backward raised, or no input could be made. The model is as it was all the same.
+        ProbeFailed: the forward or backward raised or ran out of memory, or no input could be made. The model is as it
+            was all the same.
     """
-    return observe(tree, probe).report
+    return check(tree, probe, microbatch=microbatch, verify=verify).report
+
+
+def check(
+    tree: ParameterTree,
+    probe: Probe,
+    keep: tuple[str, ...] = (),
+    *,
+    microbatch: int | None = None,
+    verify: int = 0,
+) -> Observation:
+    """`check_gradients` with its evidence; `keep` as in `observe`."""
+    try:
+        seen = None if probe.thorough else observe(tree, probe, Lineage, keep, microbatch)
+        if seen is None or not seen.all_flow:
+            seen = observe(tree, probe, Recording, keep, microbatch)
+        probe.thorough = not seen.all_flow
+        if verify:
+            reached = [name for name in seen.gradients if seen.report[name].status != "nonfinite"]
+            report = replace(seen.report, verified=verification(tree, probe, verify, reached))
+            seen = replace(seen, report=report)
+        return seen
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        let_go(error)
+        many = "a smaller one" if microbatch else "check_gradients(microbatch=1), or more samples a piece"
+        text = f"{type(probe.callee).__name__}: the check ran out of memory, and nothing was changed."
+        raise ProbeFailed(f"{text} Give the Lab a smaller batch, or try {many}.") from None
 
 
 def observe(
-    tree: ParameterTree, probe: Probe, kind: type[Recording] = Recording, keep: tuple[str, ...] = ()
+    tree: ParameterTree,
+    probe: Probe,
+    kind: type[Recording] = Recording,
+    keep: tuple[str, ...] = (),
+    microbatch: int | None = None,
 ) -> Observation:
-    """`check_gradients` with its evidence.
+    """One pass of `check_gradients` with its evidence.
 
     Args:
-        kind: may be a Recording that measures more.
+        kind: may be a Recording that measures more, or less.
         keep: names whose gradients are handed over and not freed: somebody looks at them.
     """
+    pieces = probe.pieces(microbatch)
     roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
     # The tree is not asked while stand-ins are in the model: it would read the model again, twice.
     parameters = [info for info in tree if info.kind == "parameter"]
@@ -72,22 +122,27 @@ def observe(
     with same_surroundings():
         with Sandbox(tree, roots) as sandbox:
             recording = kind(sandbox, modules)
+            backward = Backward(axes, keep, sandbox, lambda share: recording.tell(0.5 + share / 2, "backward"))
+            value = 0.0
             try:
                 recording.hook()
-                attempt, loss = _forward(probe, recording)
-                recording.live = False
-                with recording:
-                    gradients, kept = _backward(loss, axes, sandbox, keep)
+                for number, (piece, share) in enumerate(pieces):
+                    recording.begin(number, len(pieces))
+                    attempt, loss = _forward(piece, recording)
+                    recording.live = False
+                    with recording:
+                        backward.run(loss if len(pieces) == 1 else loss * share, number == len(pieces) - 1)
+                    value += float(loss.detach()) * share
+                    del loss
+                    recording.end()
             finally:
                 recording.unhook()
-        value = float(loss.detach())
-        del loss
+        gradients = backward.found
         trained = {info.name for info in parameters if _trained(info, sandbox)}
         faint, cancelled = weak(tree, gradients, recording.ops)
+        units = cancelled_units(gradients, recording.ops)
         rows = tuple(
-            _row(
-                info, info.name in trained, gradients.get(info.name), info.name in faint, _padding(info.name, recording)
-            )
+            _row(info, info.name in trained, gradients, info.name in faint, units.get(info.name), recording)
             for info in parameters
         )
         evidence = Evidence(
@@ -100,11 +155,14 @@ def observe(
             cancelled,
             exploding(tree, gradients),
             recording.scales,
+            units,
         )
         causes = find_causes(evidence)
-    note = _note(attempt.note, recording.unmeasured)
-    report = GradientReport(value, rows, causes, probe.synthetic, note, probe.callee.training)
-    return Observation(report, evidence, gradients, recording, keep, kept)
+    note = _note(attempt.note, recording.unmeasured, microbatch if len(pieces) > 1 else None)
+    report = GradientReport(
+        value, rows, causes, probe.synthetic, note, probe.callee.training, recording.output, recording.reads_logits
+    )
+    return Observation(report, evidence, gradients, recording, keep, backward.kept)
 
 
 def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
@@ -117,6 +175,8 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
         except (ProbeFailed, Cancelled):
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             last = error
             continue
         return attempt, _scalar(loss)
@@ -128,11 +188,16 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
     raise ProbeFailed(f"{title}: the forward pass raised {raised}") from last
 
 
-def _note(made_up: str, unmeasured: set[str]) -> str:
-    if not unmeasured:
-        return made_up
-    missing = f"could not be measured, so causes behind it may be missing: {', '.join(sorted(unmeasured))}"
-    return f"{made_up}; {missing}" if made_up else missing
+def _note(made_up: str, unmeasured: set[str], microbatch: int | None) -> str:
+    notes = [made_up] if made_up else []
+    if microbatch is not None:
+        notes.append(
+            f"in pieces of {microbatch} samples, as for a loss that is their mean; batch statistics are per piece"
+        )
+    if unmeasured:
+        missing = ", ".join(sorted(unmeasured))
+        notes.append(f"could not be measured, so causes behind it may be missing: {missing}")
+    return "; ".join(notes)
 
 
 def _scalar(loss: Any) -> Tensor:
@@ -143,91 +208,6 @@ def _scalar(loss: Any) -> Tensor:
     if loss.is_complex():
         raise ProbeFailed("loss: expected a real number, got a complex one. Take .abs() or .real.")
     return loss.reshape(())
-
-
-def _backward(
-    loss: Tensor, axes: dict[str, int], sandbox: Sandbox, keep: tuple[str, ...]
-) -> tuple[dict[str, Gradient], dict[str, Tensor]]:
-    """Differentiate, and measure each gradient as it becomes complete; those to be kept are, the others are freed."""
-    whole: dict[str, Tensor] = {}
-    if not loss.requires_grad:
-        return {}, whole
-    found: dict[str, Gradient] = {}
-    leaves, reentrant = _graph(loss)
-    reached = {id(leaf) for leaf in leaves}
-    # A closure, or a list two levels deep, may have brought a real parameter into the graph: then it is measured there.
-    sources = [(name, alias) for name, alias in sandbox.aliases.items()]
-    sources += [(name, p) for name, held in sandbox.real.items() for p in held if id(p) in reached and p.requires_grad]
-    handles = []
-    kept: list[tuple[str, Tensor]] = []
-
-    def hook_for(name: str) -> Any:
-        def hook(leaf: Tensor) -> None:
-            if leaf.grad is not None:
-                gradient = Gradient(leaf.grad, axes.get(name, 0), len(found))
-                if name in found:
-                    found[name].add(gradient)
-                else:
-                    found[name] = gradient
-                if name in keep:
-                    own = leaf.grad.detach()
-                    whole[name] = whole[name] + own if name in whole else own
-                leaf.grad = None
-
-        return hook
-
-    for name, leaf in sources:
-        leaf.grad = None
-        if reentrant:
-            kept.append((name, leaf))
-        else:
-            handles.append(leaf.register_post_accumulate_grad_hook(hook_for(name)))
-    try:
-        if reentrant:  # refuses `inputs`; what else is in the graph keeps its .grad
-            ours = {id(leaf) for _, leaf in sources}
-            with _grads_aside([leaf for leaf in leaves if id(leaf) not in ours]):
-                torch.autograd.backward(loss)
-        elif any(id(leaf) in reached for _, leaf in sources):
-            torch.autograd.backward(loss, inputs=[leaf for _, leaf in sources])
-    except Cancelled:
-        raise
-    except Exception as error:
-        raise ProbeFailed(f"the backward pass raised {type(error).__name__}: {error}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, leaf in kept:
-        hook_for(name)(leaf)
-    return found, whole
-
-
-def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
-    """The leaves that the loss depends on, and whether reentrant checkpointing hides others."""
-    leaves: list[Tensor] = []
-    reentrant = False
-    stack, seen = [loss.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.append(node.variable)
-        reentrant = reentrant or node.name() == "CheckpointFunctionBackward"
-        stack.extend(following for following, _ in node.next_functions)
-    return leaves, reentrant
-
-
-@contextlib.contextmanager
-def _grads_aside(leaves: list[Tensor]) -> Iterator[None]:
-    aside = [(leaf, leaf.grad) for leaf in leaves]
-    try:
-        for leaf, _ in aside:
-            leaf.grad = None
-        yield
-    finally:
-        for leaf, grad in aside:
-            leaf.grad = grad
 
 
 def _padding(name: str, recording: Recording) -> Tensor | None:
@@ -247,24 +227,35 @@ def _trained(info: TensorInfo, sandbox: Sandbox) -> bool:
     return info.requires_grad if held is None else any(parameter.requires_grad for parameter in held)
 
 
-def _row(info: TensorInfo, trained: bool, gradient: Gradient | None, weak: bool, used: Tensor | None) -> GradientRow:
+def _row(
+    info: TensorInfo,
+    trained: bool,
+    gradients: dict[str, Gradient],
+    weak: bool,
+    cancelled: Tensor | None,
+    recording: Recording,
+) -> GradientRow:
+    gradient = gradients.get(info.name)
     units = info.shape[gradient.axis if gradient else 0] if info.shape else 1
     status: Status
     norm: float | None = None
-    zero_units = 0
+    zero: tuple[int, ...] = ()
     if not trained:
         status = "frozen"
     elif gradient is None:
         status = "unreached"
     else:
         per_unit = gradient.largest.cpu()
-        norm, zero_units = gradient.norm, int((per_unit == 0).sum())
+        silent = per_unit == 0 if cancelled is None else (per_unit == 0) & ~cancelled
+        norm, zero = gradient.norm, tuple(silent.nonzero().flatten().tolist())
+        used = _padding(info.name, recording) if zero else None
         if not bool(per_unit.isfinite().all()):
             status = "nonfinite"
-        elif zero_units and zero_units == per_unit.numel():
+        elif zero and len(zero) == per_unit.numel():
             status = "zero"
-        elif zero_units and not (used is not None and not bool(((per_unit == 0) & used).any())):
+        elif zero and not (used is not None and not bool((silent & used).any())):
             status = "partial"
         else:
             status = "weak" if weak else "flowing"
-    return GradientRow(info.name, status, norm, zero_units, units, info.shape, info.aliases)
+    samples, reaching = recording.reaching(info.name, units) if gradient is not None else (0, ())
+    return GradientRow(info.name, status, norm, len(zero), units, info.shape, info.aliases, zero, reaching, samples)

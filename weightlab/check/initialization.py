@@ -19,8 +19,9 @@ from weightlab.check.finding import Diagnosis, Finding
 from weightlab.check.gradients import Observation, observe
 from weightlab.check.layers import Heard, layers_that_ran
 from weightlab.check.listening import Listening
+from weightlab.check.measures import tensors_in
 from weightlab.check.mending import repair_of
-from weightlab.check.probe import Probe, tensors_in
+from weightlab.check.probe import Probe
 from weightlab.check.repair import Repair
 from weightlab.check.repairs import not_finite
 from weightlab.check.roles import Roles

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +49,13 @@ class Scale:
             values = values.amax(1)
         return cls(shape, values.amax(0), values.amax(1))
 
+    def joined(self, other: Scale) -> Scale:
+        """The scale of both together; `maximum` keeps NaN."""
+        second = None
+        if self.second is not None and other.second is not None and self.second.shape == other.second.shape:
+            second = torch.maximum(self.second, other.second)
+        return Scale(self.shape, torch.maximum(self.last, other.last), second)
+
     @property
     def zero(self) -> bool:
         """Whether every cell is exactly zero."""
@@ -73,6 +83,13 @@ class Scale:
         return None if units is None else not bool(units.cpu()[mask].any())
 
 
+def _joined(ours: list[Scale], theirs: list[Scale]) -> list[Scale]:
+    """The scales of two pieces of a batch; of what differs in shape between pieces (one number per sample), both."""
+    if [scale.last.shape for scale in ours] != [scale.last.shape for scale in theirs]:
+        return [*ours, *theirs]
+    return [one.joined(other) for one, other in zip(ours, theirs, strict=True)]
+
+
 @dataclass(slots=True)
 class Op:
     """One call of a torch function. `inputs` are indices of the Ops that made its tensor arguments."""
@@ -94,10 +111,32 @@ class Op:
     samples: int = 0
     used_rows: Tensor | None = None  # lookups: which rows were asked for
     probability: float = 0.0  # dropout's p
+    reaching: list[Tensor] = field(default_factory=list)  # functions with parameters: samples with a gradient, per unit
     bias: str = ""  # linear and convolution: the bias, whose gradient is a plain sum over samples and positions
     spread: list[Tensor] = field(default_factory=list)  # Euclidean norm of all terms of this sum
     terms: int = 0  # how many each unit has
     epsilon: float = 0.0
+
+    @property
+    def call(self) -> tuple[object, ...]:
+        """The same for the same call on another piece of the batch."""
+        return self.name, self.path, self.inputs, self.parameters
+
+    def join(self, other: Op) -> None:
+        """Add what the same call measured on another piece of the batch."""
+        self.outs, self.grads = _joined(self.outs, other.outs), _joined(self.grads, other.grads)
+        self.extremes += other.extremes
+        self.tracked |= other.tracked
+        self.samples += other.samples
+        if self.highest is not None and other.highest is not None:
+            self.highest = torch.maximum(self.highest, other.highest)
+        if self.used_rows is not None and other.used_rows is not None:
+            self.used_rows = self.used_rows | other.used_rows
+        if [counts.shape for counts in self.reaching] == [counts.shape for counts in other.reaching]:
+            self.reaching = [a + b for a, b in zip(self.reaching, other.reaching, strict=True)]
+        self.spread += other.spread
+        self.terms += other.terms
+        self.epsilon = max(self.epsilon, other.epsilon)
 
     @property
     def where(self) -> str:
@@ -115,6 +154,21 @@ class Op:
     @property
     def is_view(self) -> bool:
         return self.name in VIEWS
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a value: inside tuples, lists, mappings and dataclasses too, however deep."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for part in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, part.name))
 
 
 def measurable(tensor: Tensor) -> bool:
@@ -157,6 +211,21 @@ def highest(values: Tensor) -> Tensor:
     while values.ndim > 1:
         values = values.amax(0)
     return values
+
+
+def reaching(gradient: Tensor) -> Tensor:
+    """How many samples (axis 0) have a gradient that is not zero anywhere, per unit of axis 1 or of the last axis.
+
+    [N, C, ...] gives [C] for images and volumes; [N, ..., C] gives [C] for all others.
+    """
+    values = gradient.detach() != 0
+    if values.ndim < 2:
+        return values.reshape(-1).long()
+    if values.ndim >= 4:
+        return values.flatten(2).any(2).sum(0)
+    while values.ndim > 2:
+        values = values.any(1)
+    return values.sum(0)
 
 
 def extremes(tensor: Tensor) -> list[Tensor]:

@@ -8,7 +8,6 @@ show no gradient at all.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weightlab.check.measures import tensors_in
+from weightlab.check.sandbox import cast
 from weightlab.errors import ProbeFailed
 
 GIVE = "Give Lab(model, batch=(inputs, targets), loss=...) or probe=lambda model: loss."
@@ -76,6 +77,9 @@ class Probe:
         self.batch: Any = batch
         self.loss = loss
         self.probe = probe
+        self.thorough = (
+            False  # whether the last check met gradients that do not flow: then the next one measures at once
+        )
 
     @property
     def synthetic(self) -> bool:
@@ -94,8 +98,35 @@ class Probe:
                 return model
             model = inner
 
-    def attempts(self) -> Iterator[Attempt]:
+    def pieces(self, samples: int | None) -> list[tuple[Probe, float]]:
+        """The batch in pieces of so many samples, each as a probe with its share of all samples.
+
+        Tensors whose first axis is as long as that of the batch's first tensor are cut, all others are given to each.
+
+        Raises:
+            ProbeFailed: there is no batch to cut, or the number is none.
+        """
+        if samples is None:
+            return [(self, 1.0)]
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ProbeFailed(f"microbatch: expected a number of samples, at least 1, got {samples!r}.")
+        count = next((t.shape[0] for t in tensors_in(self.batch) if t.ndim), 0)
+        if not count:
+            raise ProbeFailed("microbatch: it cuts the batch, and this Lab has none. Give Lab(model, batch=...).")
+
+        def piece(start: int) -> Any:
+            return _mapped(self.batch, lambda t: t[start : start + samples] if t.ndim and t.shape[0] == count else t)
+
+        return [
+            (Probe(self.model, piece(start), self.loss), min(samples, count - start) / count)
+            for start in range(0, count, samples)
+        ]
+
+    def attempts(self, dtype: torch.dtype | None = None) -> Iterator[Attempt]:
         """Ways to get the loss, to be tried in order until one does not raise; only synthetic input has several.
+
+        Args:
+            dtype: floating inputs and targets are cast to it; None leaves them.
 
         Raises:
             ProbeFailed: no input can be made for this model.
@@ -104,10 +135,11 @@ class Probe:
         if self.probe is not None:
             yield Attempt("", lambda: self.probe(self.model))  # type: ignore[misc]
         elif self.batch is not None:
-            batch = _copied(self.batch, _device(model))
+            batch = _copied(self.batch, _device(model), dtype)
             yield Attempt(self._note(), lambda: self._loss_of_batch(model, batch))
         else:
-            for text, arguments in synthetic_inputs(model):
+            for text, made in synthetic_inputs(model):
+                arguments = _copied(made, None, dtype)
                 note = f"{text}; loss: mean squared distance of the outputs to fixed random numbers"
                 yield Attempt(note, lambda arguments=arguments: distance_to_noise(model(*arguments)))  # type: ignore[misc]
 
@@ -255,29 +287,25 @@ def _device(model: nn.Module) -> torch.device | None:
     return devices.pop() if len(devices) == 1 else None  # several: the model moves its inputs itself
 
 
-def _copied(value: Any, device: torch.device | None) -> Any:
+def _copied(value: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
     """The same structure with copies of its tensors, on the device (where they are, if None)."""
+
+    def copied(tensor: Tensor) -> Tensor:
+        copy = tensor.detach().to(device or tensor.device, copy=True)
+        copy = copy if dtype is None else cast(copy, dtype)
+        return copy.requires_grad_() if tensor.requires_grad else copy
+
+    return _mapped(value, copied)
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same structure with other tensors."""
     if isinstance(value, Tensor):
-        copy = value.detach().clone() if device is None or value.device == device else value.detach().to(device)
-        return copy.requires_grad_() if value.requires_grad else copy
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: _copied(item, device) for key, item in value.items()}
+        return {key: _mapped(item, change) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_copied(item, device) for item in value)
+        return type(value)(_mapped(item, change) for item in value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_copied(item, device) for item in value))
+        return type(value)(*(_mapped(item, change) for item in value))
     return value
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, field.name))

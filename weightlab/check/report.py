@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from weightlab.check.causes import Cause
+from weightlab.check.outputs import Output, OutputChange, output_change
+from weightlab.check.verify import Verification
 from weightlab.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class GradientRow:
         norm: Euclidean norm of the gradient; None where no gradient arrived, NaN or inf where it is not finite.
         zero_units: output units (axis 0; axis 1 of a ConvTranspose weight) that get exactly zero.
         units: how many output units there are.
+        zero_at: indices of the units that get exactly zero.
+        reaching: per unit, from how many of the batch's samples a gradient reaches it; () where every gradient flows,
+            since then it is not measured, and for what is no unit of a function's output.
+        samples: how many there were.
     """
 
     name: str
@@ -45,6 +51,9 @@ class GradientRow:
     units: int
     shape: tuple[int, ...]
     aliases: tuple[str, ...] = ()
+    zero_at: tuple[int, ...] = ()
+    reaching: tuple[int, ...] = ()
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,14 @@ class Changes:
         rows: every parameter of the later check.
         status: those whose status is another.
         gone: names that only the earlier check has.
+        output: how far the model's output has moved; None where it cannot be compared.
     """
 
     loss_before: float
     loss: float
     rows: tuple[Change, ...]
     gone: tuple[str, ...] = ()
+    output: OutputChange | None = None
 
     @property
     def loss_delta(self) -> float:
@@ -93,6 +104,7 @@ class Changes:
 
     def __str__(self) -> str:
         lines = [f"loss {self.loss_before:.4g} → {self.loss:.4g} ({self.loss_delta:+.3g})"]
+        lines += [] if self.output is None else [str(self.output)]
         moved = [c for c in self.rows if c.was != c.status or (c.ratio is not None and not 0.5 <= c.ratio <= 2)]
         lines += [f"  {change}" for change in moved]
         if not moved:
@@ -113,6 +125,8 @@ class GradientReport:
         synthetic: whether the input was made up.
         note: what was made up (the input, or the choice of loss), and what could not be measured; empty for neither.
         training: whether the model was in training mode.
+        output: rows of the model's output; `logits` says whether the loss took them as logits.
+        verified: the comparison with finite differences, where one was asked for.
     """
 
     loss: float
@@ -121,6 +135,9 @@ class GradientReport:
     synthetic: bool
     note: str = ""
     training: bool = True
+    output: Output | None = None
+    logits: bool = False
+    verified: Verification | None = None
 
     def __getitem__(self, name: str) -> GradientRow:
         for row in self.rows:
@@ -134,7 +151,7 @@ class GradientReport:
         return tuple(cause for cause in self.causes if first in cause.affects)
 
     def changes_since(self, other: GradientReport) -> Changes:
-        """What is different from an earlier check: status, ratio of norms, loss."""
+        """What is different from an earlier check: status, ratio of norms, loss, output."""
         before = {row.name: row for row in other.rows}
         rows = []
         for row in self.rows:
@@ -144,7 +161,8 @@ class GradientReport:
                 ratio = row.norm / old.norm
                 ratio = ratio if math.isfinite(ratio) else None
             rows.append(Change(row.name, old.status if old is not None else None, row.status, ratio))
-        return Changes(other.loss, self.loss, tuple(rows), tuple(before))
+        moved = output_change(other.output, self.output, self.logits)
+        return Changes(other.loss, self.loss, tuple(rows), tuple(before), moved)
 
     def __str__(self) -> str:
         mode = "training" if self.training else "eval"
@@ -156,6 +174,7 @@ class GradientReport:
                 f"{SIGNS[row.status][0]} {row.name:<{width}}  {row.status:<9}  {_number(row.norm):>9}  {zeros}".rstrip()
             )
         lines += [f"{cause.severity}: {cause.text}" for cause in self.causes]
+        lines += [] if self.verified is None else [str(self.verified)]
         return "\n".join(lines)
 
     __repr__ = __str__

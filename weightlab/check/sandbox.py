@@ -37,17 +37,22 @@ SEED = 0
 class Sandbox:
     """The aliases of one check, and what must be put back after it.
 
+    Args:
+        dtype: floating stand-ins get this dtype, and memory of their own; None keeps each as it is.
+
     Attributes:
         aliases: name of a tree row -> the leaf that stands for it; only parameters with `requires_grad`.
         real: name of a tree row -> the user's own Parameter objects (several where tied ones are different objects).
     """
 
-    def __init__(self, tree: ParameterTree, roots: list[nn.Module]) -> None:
+    def __init__(self, tree: ParameterTree, roots: list[nn.Module], dtype: torch.dtype | None = None) -> None:
+        self._dtype = dtype
         self.aliases: dict[str, Tensor] = {}
         self.real: dict[str, list[Tensor]] = {}
         self.names: dict[int, str] = {}
         self._stand_in: dict[int, Tensor] = {}
         self._copies: set[int] = set()
+        self._leaves: set[int] = set()  # ids of aliases
         self._kept: list[Tensor] = []  # keeps the ids above alive
         self._owners: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor, Any]] = {}
@@ -99,6 +104,10 @@ class Sandbox:
         """Id of each original, and what stands for it."""
         return list(self._stand_in.items())
 
+    def copies(self) -> list[Tensor]:
+        """The copies that stand for buffers and other plain tensors."""
+        return [value for value in self._stand_in.values() if id(value) in self._copies]
+
     def is_buffer(self, tensor: Tensor) -> bool:
         """Whether this is the copy that stands for a buffer (or another plain tensor that a module holds)."""
         return id(tensor) in self._copies
@@ -134,23 +143,30 @@ class Sandbox:
             self._guard(parameter)
             if parameter.requires_grad:
                 if name not in self.aliases:
-                    self.aliases[name] = _leaf_over(parameter)
+                    self.aliases[name] = _leaf_over(parameter, self._dtype)
                     self.names[id(self.aliases[name])] = name
+                    self._leaves.add(id(self.aliases[name]))
                 self._stand_in[id(parameter)] = self.aliases[name]
 
     def _stand_in_for(self, value: Tensor) -> Tensor:
         """The alias of a parameter, a copy of any other tensor without history, else the tensor itself."""
         if id(value) in self._stand_in:
             return self._stand_in[id(value)]
-        if id(value) in self._copies or value.is_meta or value.layout is not torch.strided or value.is_nested:
+        if (
+            id(value) in self._copies
+            or id(value) in self._leaves
+            or value.is_meta
+            or value.layout is not torch.strided
+            or value.is_nested
+        ):
             return value
         # A computed weight has a history, or is recomputed by a hook: copying it would cut or waste. Frozen
         # parameters keep their place: nothing accumulates on them. before_write guards the bytes of both.
-        if isinstance(value, nn.Parameter) or value.requires_grad:
+        if self._dtype is None and (isinstance(value, nn.Parameter) or value.requires_grad):
             if id(value) not in self.names:
                 self._guard(value)
             return value
-        copy = value.detach().clone()
+        copy = value.detach().clone() if self._dtype is None else cast(value.detach(), self._dtype, copy=True)
         self._stand_in[id(value)] = copy
         self._copies.add(id(copy))
         self._kept.append(value)
@@ -192,7 +208,7 @@ def same_surroundings() -> Iterator[None]:
     models run eagerly, as a compiled graph would be compiled anew for the aliases.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_seeded())
+        stack.enter_context(seeded())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         cache = torch.is_autocast_cache_enabled()
@@ -207,7 +223,8 @@ def same_surroundings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _seeded() -> Iterator[None]:
+def seeded() -> Iterator[None]:
+    """Random generators begin at `SEED`, and are put back."""
     python = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
@@ -239,9 +256,16 @@ def _set_parametrize_cache(enabled: int, cache: dict[Any, Any]) -> None:
     parametrize._cache_enabled, parametrize._cache = enabled, cache
 
 
-def _leaf_over(parameter: Tensor) -> Tensor:
-    """A leaf with the parameter's memory and Python attributes, and nothing else of it."""
-    values = parameter.detach()
+def cast(values: Tensor, dtype: torch.dtype, *, copy: bool = False) -> Tensor:
+    """Floating values in a dtype, complex ones in its complex counterpart, others as they are."""
+    if values.is_complex():
+        return values.to(torch.promote_types(dtype, torch.complex64), copy=copy)
+    return values.to(dtype, copy=copy) if values.is_floating_point() else values.clone() if copy else values
+
+
+def _leaf_over(parameter: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A leaf with the parameter's memory and Python attributes, and nothing else of it; in memory of its own for a dtype."""
+    values = parameter.detach() if dtype is None else cast(parameter.detach(), dtype, copy=True)
     if values.is_inference():  # its memory cannot enter a graph
         values = values.clone()
     if isinstance(parameter, nn.Parameter) and type(values) is Tensor:

@@ -93,6 +93,25 @@ def weak(tree: ParameterTree, gradients: dict[str, Gradient], ops: list[Op]) -> 
     return weak | cancelled, cancelled
 
 
+def cancelled_units(gradients: dict[str, Gradient], ops: list[Op]) -> dict[str, Tensor]:
+    """Units of biases that get exactly zero although a gradient arrives there, bool [units]: its terms cancel.
+
+    That it arrives is seen at the weight of the same call, whose row is not zero. The key part of a packed attention
+    bias is such a case: what its sum leaves is rounding noise, some of it exactly zero.
+    """
+    found: dict[str, Tensor] = {}
+    for op in ops:
+        bias = gradients.get(op.bias)
+        if bias is None or bool(bias.largest.all()):
+            continue
+        for name in op.parameters:
+            weight = gradients.get(name)
+            if name != op.bias and weight is not None and weight.largest.shape == bias.largest.shape:
+                units = ((bias.largest == 0) & (weight.largest > 0)).cpu()
+                found[op.bias] = found[op.bias] | units if op.bias in found else units
+    return {name: units for name, units in found.items() if bool(units.any())}
+
+
 def exploding(tree: ParameterTree, gradients: dict[str, Gradient]) -> dict[str, float]:
     """Names whose gradient is above that of the last layer by more than the reciprocal of WEAK, and how many times."""
     inward = sorted(gradients.items(), key=lambda item: item[1].order)

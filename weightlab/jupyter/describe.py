@@ -11,6 +11,7 @@ from torch import Tensor
 
 from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
+from weightlab.check.outputs import OutputChange
 from weightlab.edit.entry import Entry
 from weightlab.edit.snapshots import Diff
 from weightlab.edit.transfer import Transfer
@@ -179,7 +180,7 @@ def gradients(lab: Lab) -> Json | None:
     if report is None or error is not None:
         return {
             "loss": None, "loss_text": "", "loss_before": None, "synthetic": None, "rows": [], "causes": [],
-            "revision": lab.checked_revision, "error": told,
+            "revision": lab.checked_revision, "error": told, "output": None,
         }  # fmt: skip
     return {
         "loss": number(report.loss),
@@ -190,7 +191,15 @@ def gradients(lab: Lab) -> Json | None:
         "causes": [_cause(cause) for cause in report.causes],
         "revision": lab.checked_revision,
         "error": None,
+        "output": None if before is None else _output(report.changes_since(before).output),
     }
+
+
+def _output(change: OutputChange | None) -> Json | None:
+    if change is None:
+        return None
+    kl = None if change.kl is None else number(change.kl)
+    return {"cosine": number(change.cosine), "relative_l2": number(change.relative_l2), "kl": kl}
 
 
 def _rows(report: GradientReport, before: GradientReport | None) -> list[Json]:

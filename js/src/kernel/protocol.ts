@@ -104,6 +104,8 @@ export interface Gradients {
   causes: Cause[];
   revision: number;
   error: WireError | null;
+  /** How far the model's output has moved since the check before; KL where the loss takes it as logits. */
+  output: { cosine: number | null; relative_l2: number | null; kl: number | null } | null;
 }
 
 export interface Hold {
