@@ -129,3 +129,22 @@ def test_a_handle_gives_the_profile_of_its_cells() -> None:
     assert lab["weight"].profile(0).norm.tolist() == pytest.approx(weight.flatten(1).norm(dim=1).tolist(), rel=1e-6)
     assert lab["weight"][2].profile(-1).mean.shape == (3,)
     assert lab["weight"].profile(1, view="held").norm.tolist() == [0, 0, 0]
+
+
+@pytest.mark.cuda
+def test_profiles_orders_and_sorted_cuts_on_a_gpu_are_those_of_the_cpu() -> None:
+    """S6: the tensor stays where it is."""
+    torch.manual_seed(2)
+    tensor = torch.randn(70, 3, 9)
+    there = tensor.cuda()
+    here, found = profile(tensor, 0), profile(there, 0)
+    for name in ("norm", "mean", "zeros", "largest", "nonfinite"):
+        assert getattr(found, name).device.type == "cpu"
+        torch.testing.assert_close(getattr(found, name), getattr(here, name))
+    for by in ("norm", "similar"):
+        assert sorted(order_by(there, 0, by).indices.tolist()) == list(range(70))
+    order = order_by(there, 0, "norm", "1")
+    plan = wl.Lab(nn.Conv1d(3, 70, 9))["weight"].layout().arranged((0,), (2,), fixed={1: 2}, orders=[order])
+    cells, _ = plan.cut(there, 5, 40, 1, 8)
+    assert cells.is_cuda
+    assert torch.equal(cells.cpu(), tensor[:, 2][order.indices][5:40, 1:8])

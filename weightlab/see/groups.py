@@ -180,9 +180,11 @@ class _Attention:
     def of(cls, parent: nn.Module) -> _Attention | None:
         """What a module around projections says, if it agrees with their shapes."""
         found = _attribute(parent, _HEADS)
+        if found is None:
+            return None
         roles = {role_of(name): child for name, child in parent.named_children()}
         outs = {role: out for role, child in roles.items() if role and (out := _outputs(child))}
-        if found is None or not ("qkv" in outs or {"q", "k"} <= set(outs)):
+        if not ("qkv" in outs or {"q", "k"} <= set(outs)):
             return None
         name, heads = found
         told = _attribute(parent, _KEY_HEADS)
