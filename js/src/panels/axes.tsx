@@ -45,6 +45,8 @@ export function Axes(page: Page) {
   const inputs = colourAxis(layout);
   const rgb = inputs !== null && store.rgb.value && roleOf(layout, inputs) === "fixed";
 
+  const sources = [...new Set(layout.groups.map((group) => group.source))].join("; ");
+
   /** The role under a point, and which place in it. */
   function roleUnder(x: number, y: number): Drag["to"] {
     for (const zone of root.current?.querySelectorAll<HTMLElement>("[data-role]") ?? []) {
@@ -103,7 +105,9 @@ export function Axes(page: Page) {
         </button>
       )}
       {rgb && <span>grey is 0, each filter by its max |w|</span>}
-      <span class="wl-grow" />
+      <span class="wl-source" title={sources}>
+        {sources}
+      </span>
       {open.call && !rgb && (
         <button
           type="button"
