@@ -28,7 +28,7 @@ const options = {
   inject: ["src/jsx.ts"],
   // Long names of our own that neither travel on the wire nor belong to the browser.
   mangleProps:
-    /^(row_level|column_level|column|dispose|stopped|area|comparison|drawer|row_breaks|column_breaks|breaks|patience|shows|overlay|pixels|follow|focused|mouse|loader|cache|gaps|listed|stride|block_rows|block_columns|row_blocks|column_blocks|column0|column1|gesture|margins|selectAxes|selectText|openTensor|brush_size|brush_value|brush_mode|redraw|reduction|painting|store|actions|renderer|sheet|selection|session|caches|pointAt|setView|commitBrush|stage|wanted|hover|frame_request|takeState|takeHello|summaries|listeners|checkSoon|showView|reselect|editCells|anchor|setTrait|onTrait|nearest|dragged|extend|painted|missing|settled|cancelled)$/,
+    /^(row_level|column_level|column|dispose|stopped|area|comparison|drawer|row_breaks|column_breaks|breaks|patience|shows|overlay|pixels|follow|focused|mouse|loader|cache|gaps|listed|stride|block_rows|block_columns|row_blocks|column_blocks|column0|column1|gesture|margins|selectAxes|selectText|openTensor|brush_size|brush_value|brush_mode|redraw|reduction|painting|store|actions|renderer|sheet|selection|session|caches|pointAt|setView|commitBrush|stage|wanted|hover|frame_request|takeState|takeHello|summaries|listeners|checkSoon|showView|reselect|editCells|anchor|setTrait|onTrait|nearest|dragged|extend|painted|missing|settled|cancelled|asked|held_axis|plain|negative_infinity|positive_infinity|beyond|knee|gain)$/,
   legalComments: "none",
   logLevel: "info",
 };

@@ -1,9 +1,5 @@
 import { expect, test } from "vitest";
-import { paint } from "../src/heatmap/canvas2d";
-import { colours, entryOf, limitOf, NAN_ENTRY, NEGATIVE_ENTRY, POSITIVE_ENTRY, rgb } from "../src/heatmap/colormap";
-import { barsOf } from "../src/heatmap/colour-bar";
 import { roundTo, short, shortest, ticks } from "../src/heatmap/numbers";
-import type { Summary } from "../src/kernel/protocol";
 import { random } from "./heatmap-seed";
 
 /** All finite values of a type with 16 bits, from its bits. */
@@ -133,99 +129,4 @@ test("short numbers", () => {
     "−1230",
     "0.001",
   ]);
-});
-
-test("0 is the middle colour, the ends are the mock's, NaN and infinities are colours of their own", () => {
-  for (const dark of [false, true]) {
-    const of = colours(dark);
-    const at = (value: number) => rgb(of, entryOf(value, 2)).join();
-    expect(at(0)).toBe(dark ? "38,41,48" : "246,246,247");
-    expect(at(-0)).toBe(at(0));
-    expect(at(2)).toBe(dark ? "240,120,90" : "178,40,43");
-    expect(at(-2)).toBe(dark ? "88,164,240" : "33,102,172");
-    expect(at(1e30)).toBe(at(2));
-    const odd = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map(at);
-    expect(new Set([...odd, at(2), at(-2), at(0)]).size).toBe(6);
-  }
-  expect([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map((v) => entryOf(v, 1))).toEqual([
-    NAN_ENTRY,
-    POSITIVE_ENTRY,
-    NEGATIVE_ENTRY,
-  ]);
-});
-
-const summary: Summary = {
-  count: 100,
-  nan: 0,
-  inf: 0,
-  zero: 0,
-  min: -2,
-  max: 1,
-  mean: 0,
-  std: 1,
-  l2: 1,
-  quantiles: [
-    [0.0025, -1],
-    [0.5, 0],
-    [0.9975, 0.8],
-  ],
-  histogram: { low: -2, high: 1, counts: [10, 40, 50] },
-  exact: true,
-  sampled: 100,
-};
-
-test("the range is symmetric, robust or typed, and never 0", () => {
-  expect(limitOf({ kind: "symmetric" }, summary)).toBe(2);
-  expect(limitOf({ kind: "robust" }, summary)).toBe(1);
-  expect(limitOf({ kind: "typed", limit: 0.3 }, summary)).toBe(0.3);
-  expect(limitOf({ kind: "symmetric" }, { ...summary, min: 0, max: 0 })).toBe(1);
-  expect(limitOf({ kind: "symmetric" }, { ...summary, min: null, max: null })).toBe(1);
-});
-
-test("histogram bars stand at their values; those beyond the scale are counted", () => {
-  expect(barsOf(summary, 2).outside).toBe(0);
-  expect(barsOf(summary, 2).bars.map(({ y }) => y)).toEqual([0.75, 0.5, 0.25]);
-  expect(barsOf(summary, 1).outside).toBe(10);
-});
-
-test("a scene painted in software: cells, gaps, blank corner, what has not come, and later tiles on top", () => {
-  const of = colours(false);
-  const tile = (plane: number[], clip: { row0: number; row1: number; column0: number; column1: number }) => ({
-    plane: Float32Array.from(plane),
-    rows: 2,
-    columns: 2,
-    row_level: 0,
-    column_level: 0,
-    row: 0,
-    column: 0,
-    clip,
-    x0: 0,
-    x1: 4,
-    y0: 0,
-    y1: 4,
-  });
-  const pixels = new Uint32Array(16);
-  paint(
-    {
-      width: 4,
-      height: 4,
-      rows: Int32Array.from([0, 0, 1, 2]),
-      columns: Int32Array.from([0, -1, 1, 2]),
-      blank: { row: 2, column: 2 },
-      tiles: [
-        tile([1, 1, 1, 1], { row0: 0, row1: 2, column0: 0, column1: 2 }),
-        tile([-1, Number.NaN, 0, 0], { row0: 0, row1: 1, column0: 0, column1: 2 }),
-      ],
-      colours: of,
-      limit: 1,
-    },
-    pixels,
-  );
-  const at = (x: number, y: number) => Array.from(new Uint8Array(pixels.buffer, (y * 4 + x) * 4, 3)).join();
-  expect(at(0, 0)).toBe(rgb(of, 1).join());
-  expect(at(2, 1)).toBe(rgb(of, NAN_ENTRY).join());
-  expect(at(1, 0)).toBe(of.background.join());
-  expect(at(0, 2)).toBe(rgb(of, 255).join());
-  expect(at(3, 0)).toBe(of.waiting.join());
-  expect(at(3, 3)).toBe(of.background.join());
 });

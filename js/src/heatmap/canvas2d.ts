@@ -1,6 +1,7 @@
 /** The picture without WebGL: one pass over the device pixels. Rows of pixels that show the same cells are copied. */
-import { css, ENTRIES, entryOf, type Rgb } from "./colormap";
+import { css, ENTRIES, type Rgb } from "./colormap";
 import type { Renderer, Scene } from "./renderer";
+import { entryOf, NAN_ENTRY, NEGATIVE_ENTRY, POSITIVE_ENTRY } from "./scale";
 
 /** RGBA bytes as one number in the byte order of this machine, so that a pixel is one write. */
 function packed(table: Uint8Array<ArrayBuffer>): Uint32Array {
@@ -12,19 +13,23 @@ const pack = ([red, green, blue]: Rgb): number =>
 
 /** Draws a scene into RGBA pixels. Apart from the canvas so that it can be tested. */
 export function paint(scene: Scene, pixels: Uint32Array): void {
-  const { width, height, rows, columns, blank, colours, limit } = scene;
+  const { width, height, rows, columns, blank, colours, scale, hatched } = scene;
   const table = packed(colours.table);
   const background = pack(colours.background);
   const waiting = pack(colours.waiting);
+  const mark = pack(colours.mark);
+  // A hatched row differs from the one above that shows the same cells.
+  let striped = false;
   pixels.fill(background);
   for (let y = 0; y < height; y++) {
     const row = rows[y] as number;
     if (row < 0) continue;
     const at = y * width;
-    if (y > 0 && rows[y - 1] === row) {
+    if (y > 0 && rows[y - 1] === row && !striped) {
       pixels.copyWithin(at, at - width, at);
       continue;
     }
+    striped = false;
     const end = row >= blank.row ? blank.column : Number.POSITIVE_INFINITY;
     for (let x = 0; x < width; x++) {
       const column = columns[x] as number;
@@ -43,11 +48,19 @@ export function paint(scene: Scene, pixels: Uint32Array): void {
         if (column < clip.column0 || column >= stop) continue;
         const bin = Math.floor(column / size) - tile.column;
         if (bin >= 0 && bin < tile.columns) {
-          pixels[at + x] = table[entryOf(tile.plane[line + bin] as number, limit)] as number;
+          const entry = entryOf(tile.plane[line + bin] as number, scale);
+          const odd = hatched && entry >= NAN_ENTRY && entry <= NEGATIVE_ENTRY;
+          striped ||= odd;
+          pixels[at + x] = odd && isStripe(entry, x, y) ? mark : (table[entry] as number);
         }
       }
     }
   }
+}
+
+/** Where small cells are hatched: NaN slanted, +inf across, -inf upright. */
+function isStripe(entry: number, x: number, y: number): boolean {
+  return ((entry === POSITIVE_ENTRY ? y : entry === NEGATIVE_ENTRY ? x : x + y) & 3) === 0;
 }
 
 export function createCanvas2d(canvas: HTMLCanvasElement): Renderer {

@@ -2,11 +2,12 @@
 
 import { endOf, position } from "./axis";
 import type { Colours } from "./colormap";
-import { entryOf, rgb } from "./colormap";
+import { rgb } from "./colormap";
 import { CHARACTER } from "./labels";
 import { isBlank, type Sheet } from "./layout";
 import { short, shortest } from "./numbers";
 import { binOf, keyAt } from "./reading";
+import { entryOf, type Scale } from "./scale";
 import type { TileCache } from "./tile-cache";
 import { type View, visible, type Wanted } from "./viewport";
 
@@ -46,7 +47,7 @@ export function drawNumbers(
     dtype,
     exact,
     colours,
-    limit,
+    scale,
     mono,
   }: {
     sheet: Sheet;
@@ -56,7 +57,7 @@ export function drawNumbers(
     dtype: string;
     exact: boolean;
     colours: Colours;
-    limit: number;
+    scale: Scale;
     mono: string;
   },
 ): void {
@@ -81,7 +82,7 @@ export function drawNumbers(
       if (value === undefined || !Number.isFinite(value)) continue;
       const text = fitted(value, dtype, exact, characters);
       if (text === null) continue;
-      context.fillStyle = inkOn(rgb(colours, entryOf(value, limit)));
+      context.fillStyle = inkOn(rgb(colours, entryOf(value, scale)));
       context.fillText(text, view.x + (position(columns, column) + endOf(columns, column + 1)) / 2, y);
     }
   }

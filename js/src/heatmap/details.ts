@@ -1,11 +1,13 @@
-/** What the second script draws into the picture: numbers in large cells, profiles along the edges. */
+/** What the second script draws into the picture: numbers and marks in large cells, profiles along the edges. */
+import { untracked } from "@preact/signals";
 import type { Layout } from "../kernel/protocol";
 import type { Actions } from "../state/actions";
 import type { Store } from "../state/store";
 import { drawNumbers } from "./cell-numbers";
-import { colours, limitOf } from "./colormap";
 import { drawEdge, drawFacetBars, edgeAxis, profilesOf } from "./edges";
 import { type AxisRange, type Cell, indexOf } from "./layout";
+import { lookOf } from "./look";
+import { drawMarks, oddTiles } from "./marks";
 import { short } from "./numbers";
 import { Channels, colourAxis, paintColours } from "./rgb";
 import type { Session } from "./session";
@@ -91,7 +93,9 @@ export function drawDetails({ stage, store, actions, session, view, wanted, redr
   const theme = stage.theme();
   const dpr = devicePixelRatio;
   context.setTransform(dpr, 0, 0, dpr, margins.left * dpr, margins.top * dpr);
-  if (shownAsColours(store) === null)
+  if (shownAsColours(store) === null) {
+    const { plain, colours, scale } = untracked(() => lookOf(store));
+    drawMarks(context, { view, dpr, sheet, colours: plain, scale, tiles: oddTiles(cache, wanted, scale) });
     drawNumbers(context, {
       sheet,
       view,
@@ -99,10 +103,11 @@ export function drawDetails({ stage, store, actions, session, view, wanted, redr
       cache,
       dtype,
       exact: open.exact_text,
-      colours: colours(store.dark.peek()),
-      limit: limitOf(store.range.peek(), open.summary),
+      colours,
+      scale,
       mono: theme.mono,
     });
+  }
   const stat = store.profile.peek();
   if (!stat) return;
   for (const side of SIDES) {

@@ -2,10 +2,11 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Actions } from "../state/actions";
-import type { Range, Reduction, Store } from "../state/store";
-import { colours, css, limitOf } from "./colormap";
-import { ColourBar } from "./colour-bar";
+import { extra } from "../state/extra";
+import type { Reduction, Store } from "../state/store";
+import { css } from "./colormap";
 import { listen } from "./input";
+import { lookOf } from "./look";
 import { indexText } from "./numbers";
 import { Picture } from "./picture";
 import type { TileCaches } from "./session";
@@ -35,12 +36,11 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
     };
   }, [store, actions, cache]);
 
-  const open = store.open.value;
-  const of = colours(store.dark.value);
-  const summary = open?.summary ?? null;
+  const { plain } = lookOf(store);
+  const more = extra.value;
   return (
     <div class="wl-picture">
-      <div class="wl-stage" style={{ background: css(of.background) }}>
+      <div class="wl-stage" style={{ background: css(plain.background) }}>
         <div
           ref={stage}
           class={`wl-heatmap wl-tool-${store.tool.value}`}
@@ -52,25 +52,12 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
         <ReadOut store={store} picture={picture.value} />
         <Face store={store} picture={picture.value} />
       </div>
-      <ColourBar
-        summary={summary}
-        limit={limitOf(store.range.value, summary)}
-        colours={of}
-        height={picture.value?.stage.height.value ?? 0}
-      >
-        <select
-          aria-label="Colour range"
-          title="The colours reach from minus to plus this magnitude"
-          value={store.range.value.kind}
-          onChange={(event) => {
-            store.range.value = { kind: event.currentTarget.value as Exclude<Range["kind"], "typed"> };
-          }}
-        >
-          <option value="symmetric">± all</option>
-          <option value="robust">± 99.5 %</option>
-          {store.range.value.kind === "typed" && <option value="typed">± {store.range.value.limit}</option>}
-        </select>
-      </ColourBar>
+      {/* Its room stands empty until the second script is here: nothing jumps. */}
+      {more ? (
+        <more.ColourScale store={store} actions={actions} height={picture.value?.stage.height.value ?? 0} />
+      ) : (
+        <div class="wl-scale" aria-busy="true" />
+      )}
     </div>
   );
 }

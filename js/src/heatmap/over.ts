@@ -1,18 +1,21 @@
 /** From selection, preview, holds and gesture to what overlay.ts draws over the cells. */
+
+import { untracked } from "@preact/signals";
 import type { Hold } from "../kernel/protocol";
 import { cellCount } from "../state/region-text";
 import type { Store } from "../state/store";
-import { colours, css, entryOf, limitOf, rgb } from "./colormap";
+import { css, rgb } from "./colormap";
 import type { Label } from "./labels";
 import { type AxisRange, type Cell, cellsOfFlat, type Rect, type Sheet } from "./layout";
+import { lookOf } from "./look";
 import type { OverlayScene } from "./overlay";
 import { placesOf } from "./places";
 import { rectsOfRegion, regionsOfRect } from "./regions";
+import { entryOf } from "./scale";
 import type { Session } from "./session";
 import type { Stage } from "./stage";
-import type { CachedTile } from "./tile-cache";
 import { footprint, type Gesture, type Point, span } from "./tools";
-import { type View, visible, type Wanted } from "./viewport";
+import { type View, visible } from "./viewport";
 
 /** Cells with one colour, by flat index of the sheet. */
 export interface Painted {
@@ -27,8 +30,8 @@ const PICKED = "rgb(240 160 20 / 42%)";
 export function brushColour(store: Store): string {
   if (store.brush_mode.peek() !== "set") return PICKED;
   const value = Number(store.brush_value.peek().trim() || "NaN");
-  const of = colours(store.dark.peek());
-  return css(rgb(of, entryOf(value, limitOf(store.range.peek(), store.open.peek()?.summary ?? null))));
+  const { plain, scale } = untracked(() => lookOf(store));
+  return css(rgb(plain, entryOf(value, scale)));
 }
 
 /** Cells that a preview or a selection lists one by one; read from their bytes once. */
@@ -51,7 +54,6 @@ export interface Over {
   store: Store;
   session: Session;
   view: View;
-  wanted: Wanted;
   labels: Label[];
   gesture: Gesture;
   hover: Point | null;
@@ -62,8 +64,9 @@ export interface Over {
 }
 
 export function overlayScene(over: Over): OverlayScene {
-  const { stage, store, session, view, wanted, gesture, hover } = over;
+  const { stage, store, session, view, gesture, hover } = over;
   const { sheet } = session;
+  const look = untracked(() => lookOf(store));
   const dpr = devicePixelRatio;
   const seen = visible(view);
   const gap = { rows: 1 / (view.rows.scale * dpr), columns: 1 / (view.columns.scale * dpr) };
@@ -81,7 +84,7 @@ export function overlayScene(over: Over): OverlayScene {
     sheet,
     view,
     labels: over.labels,
-    colours: colours(store.dark.peek()),
+    colours: look.plain,
     theme: stage.theme(),
     selected:
       !selection || dragged || gesture.kind === "brush" || selection.cells
@@ -95,7 +98,6 @@ export function overlayScene(over: Over): OverlayScene {
         ? footprint(hover.nearest, store.brush_size.peek())
         : null,
     painted: gesture.kind === "brush" ? { cells: gesture.cells, colour: brushColour(store) } : over.painted,
-    bad: notFinite(session, wanted),
   };
 }
 
@@ -128,12 +130,3 @@ function heldBy(
 /** Copied: a view of a message may begin at any byte. */
 const numbersOf = (bytes: ArrayBufferView): Float64Array =>
   new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer);
-
-/** Tiles with cells that are not finite, where each cell is drawn by itself. */
-function notFinite(session: Session, wanted: Wanted): CachedTile[] {
-  if (wanted.row_level + wanted.column_level > 0) return [];
-  return wanted.keys.flatMap((key) => {
-    const tile = session.cache.get(key);
-    return tile && tile.bad > 0 ? [tile] : [];
-  });
-}

@@ -3,8 +3,7 @@ import { type Axis, endOf, position } from "./axis";
 import { type Colours, css } from "./colormap";
 import { CHARACTER, type Label } from "./labels";
 import type { Cell, Rect, Sheet } from "./layout";
-import type { CachedTile } from "./tile-cache";
-import { tileRect, type View } from "./viewport";
+import type { View } from "./viewport";
 
 export interface Theme {
   text: string;
@@ -41,8 +40,6 @@ export interface OverlayScene {
   /** Cell under the brush. */
   brush: Rect | null;
   painted: { cells: Iterable<number>; colour: string } | null;
-  /** Tiles at level (0, 0) with cells that are not finite. */
-  bad: CachedTile[];
 }
 
 /** Pixels of a stretch of cells, on whole device pixels like the cells themselves. */
@@ -72,7 +69,6 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: OverlayScene): voi
   // A little outside the area, so that frames of cells at its edge are whole.
   context.rect(-5, -5, view.area.width + 10, view.area.height + 10);
   context.clip();
-  drawMarks(context, scene);
   for (const { rects, whole } of scene.held) hatch(context, scene, rects, whole);
   drawPainted(context, scene);
   for (const rect of scene.selected) frame(context, scene, rect, false);
@@ -114,7 +110,10 @@ function drawLabels(context: CanvasRenderingContext2D, { labels, theme, margins 
   }
 }
 
-function box(scene: OverlayScene, rect: Rect): { x: number; y: number; width: number; height: number } {
+export function box(
+  scene: Pick<OverlayScene, "view" | "dpr">,
+  rect: Rect,
+): { x: number; y: number; width: number; height: number } {
   const { view, dpr } = scene;
   const [x0, x1] = stretch(view.columns, view.x, rect.column0, rect.column1, dpr);
   const [y0, y1] = stretch(view.rows, view.y, rect.row0, rect.row1, dpr);
@@ -202,45 +201,5 @@ function drawPainted(context: CanvasRenderingContext2D, scene: OverlayScene): vo
     if (x > scene.view.area.width || y > scene.view.area.height || x + width < 0 || y + height < 0) continue;
     context.fillRect(x, y, Math.max(width, 1), Math.max(height, 1));
     if (outline) context.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
-  }
-}
-
-/** NaN is crossed out, infinities point up or down: colour is never the only sign. */
-function drawMarks(context: CanvasRenderingContext2D, scene: OverlayScene): void {
-  const { view } = scene;
-  if (Math.min(view.rows.scale, view.columns.scale) < 8) return;
-  context.strokeStyle = css(scene.colours.mark);
-  context.fillStyle = css(scene.colours.mark);
-  context.lineWidth = 1.25;
-  for (const tile of scene.bad) {
-    const plane = tile.planes[0];
-    if (!plane) continue;
-    const area = tileRect(scene.sheet, tile.key);
-    for (let i = 0; i < plane.length; i++) {
-      const value = plane[i] as number;
-      if (Number.isFinite(value)) continue;
-      const row = area.row0 + Math.floor(i / tile.columns);
-      const column = area.column0 + (i % tile.columns);
-      if (row >= scene.sheet.blank.row && column >= scene.sheet.blank.column) continue;
-      const { x, y, width, height } = box(scene, { row0: row, row1: row + 1, column0: column, column1: column + 1 });
-      if (x > view.area.width || y > view.area.height || x + width < 0 || y + height < 0) continue;
-      const size = Math.min(width, height) * 0.25;
-      const cx = x + width / 2;
-      const cy = y + height / 2;
-      context.beginPath();
-      if (Number.isNaN(value)) {
-        context.moveTo(cx - size, cy - size);
-        context.lineTo(cx + size, cy + size);
-        context.moveTo(cx + size, cy - size);
-        context.lineTo(cx - size, cy + size);
-        context.stroke();
-      } else {
-        const up = value > 0 ? -size : size;
-        context.moveTo(cx, cy + up);
-        context.lineTo(cx + size, cy - up);
-        context.lineTo(cx - size, cy - up);
-        context.fill();
-      }
-    }
   }
 }

@@ -2,16 +2,17 @@
  * The picture of one tensor at a time: what is open, where the view, the pointer and the cursor are, and one drawing a
  * frame. Beside input.ts and stage.ts the only file of this folder that touches the page.
  */
-import { effect, signal } from "@preact/signals";
+import { effect, signal, untracked } from "@preact/signals";
 import type { Actions } from "../state/actions";
 import { extra } from "../state/extra";
 import type { OpenTensor, Store } from "../state/store";
 import { position } from "./axis";
-import { colours, limitOf } from "./colormap";
+import { colours } from "./colormap";
 import { drawnAt } from "./drawn";
 import { hit } from "./hit";
 import { type Label, labels } from "./labels";
 import { type Cell, cellOf, indexOf, type Sheet } from "./layout";
+import { lookOf, MARKED } from "./look";
 import { indexText, shortest } from "./numbers";
 import { brushColour, Listed, overlayScene, type Painted } from "./over";
 import { drawOverlay } from "./overlay";
@@ -84,7 +85,7 @@ export class Picture {
       effect(() => {
         this.open(store.open.value, store.peek.value);
         // Read so that a change of any of them draws again.
-        void [store.revision.value, store.reduction.value, store.range.value, store.dark.value, store.selection.value];
+        void [store.revision.value, store.reduction.value, lookOf(store), store.selection.value];
         void [store.tool.value, store.brush_size.value, store.brush_value.value, store.brush_mode.value];
         void [store.hello.value, store.lab.value, store.preview.value, store.held.value];
         void [store.profile.value, store.rgb.value, extra.value];
@@ -240,8 +241,7 @@ export class Picture {
       return;
     }
 
-    const of = colours(store.dark.peek());
-    const limit = limitOf(store.range.peek(), store.open.peek()?.summary ?? null);
+    const look = untracked(() => lookOf(store));
     const { width, height } = stage.pixels;
     stage.renderer.draw({
       width,
@@ -250,8 +250,10 @@ export class Picture {
       columns: tableOf(view.columns, view.x, margins.left, area.width, dpr, width),
       blank: sheet.blank,
       tiles: drawTiles(cache, view, wanted, margins, dpr, store.reduction.peek()),
-      colours: of,
-      limit,
+      colours: look.colours,
+      scale: look.scale,
+      // The second script draws the marks of larger cells.
+      hatched: !extra.peek() || Math.min(view.rows.scale, view.columns.scale) < MARKED,
     });
 
     const complete = wanted.keys.every((key) => cache.good(key, wanted.encoding));
@@ -264,7 +266,7 @@ export class Picture {
     const cells = this.painting ?? this.listed.of(store, sheet);
     drawOverlay(
       stage.overlay,
-      overlayScene({ stage, store, session, view, wanted, labels: placed, gesture, hover, cursor, painted: cells }),
+      overlayScene({ stage, store, session, view, labels: placed, gesture, hover, cursor, painted: cells }),
     );
     extra.peek()?.drawDetails({ stage, store, actions: this.actions, session, view, wanted, redraw: this.again });
     this.legend.value = legendOf(wanted, sheet);

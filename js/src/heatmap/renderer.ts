@@ -1,6 +1,7 @@
 /** What a renderer is given and what it can be asked. WebGL and Canvas2D draw the same picture from the same scene. */
 import type { Colours, Rgb } from "./colormap";
 import type { Rect } from "./layout";
+import type { Scale } from "./scale";
 import type { Plane } from "./tile-cache";
 
 /** A tile, or the part of it that stands in for a finer one. */
@@ -33,7 +34,9 @@ export interface Scene {
   /** Coarse before fine: later ones cover earlier ones. */
   tiles: DrawTile[];
   colours: Colours;
-  limit: number;
+  scale: Scale;
+  /** Whether cells are too small for marks: what is not finite is then hatched. */
+  hatched: boolean;
 }
 
 export interface Renderer {

@@ -4,7 +4,10 @@ import { createCanvas2d } from "./canvas2d";
 import type { Colours } from "./colormap";
 import type { Theme } from "./overlay";
 import type { Renderer } from "./renderer";
+import { makeScale } from "./scale";
 import { createWebgl } from "./webgl";
+
+const UNIT = makeScale(-1, 1, "linear", true);
 
 export class Stage {
   /** Height in CSS pixels, so that the colour bar can space its numbers. */
@@ -47,7 +50,8 @@ export class Stage {
       blank: { row: 0, column: 0 },
       tiles: [],
       colours: of,
-      limit: 1,
+      scale: UNIT,
+      hatched: false,
     });
     this.overlay.width = width;
     this.overlay.height = height;
@@ -80,6 +84,7 @@ export class Stage {
     };
     const made = (software ? null : createWebgl(make(), lost)) ?? createCanvas2d(make());
     this.host.prepend(made.canvas);
+    this.host.dataset["renderer"] = made.kind;
     return made;
   }
 }

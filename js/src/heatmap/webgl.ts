@@ -2,8 +2,9 @@
  * The picture with WebGL2: a tile is a float texture, and one pass of its pixels finds the cell in two tables (the sheet
  * cell under each column and row of pixels), the bin in the tile, and the colour in the table.
  */
-import { type Colours, ENTRIES, NAN_ENTRY, NEGATIVE_ENTRY, POSITIVE_ENTRY } from "./colormap";
+import { type Colours, ENTRIES } from "./colormap";
 import type { DrawTile, Renderer, Scene } from "./renderer";
+import { ABOVE_ENTRY, BELOW_ENTRY, NAN_ENTRY, NEGATIVE_ENTRY, POSITIVE_ENTRY, type Scale } from "./scale";
 import type { Plane } from "./tile-cache";
 
 const VERTEX = `#version 300 es
@@ -12,41 +13,51 @@ void main() {
   gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0.0, 1.0);
 }`;
 
+// level: column, row. first: first bin of the tile; bins: its size. clip: column0, row0, column1, row1. range: low, high.
+// formula: origin, gain, knee and base of scale.ts, which says where to begin; the edges decide. curve: see CURVES.
 // Not isnan() and isinf(): drivers may assume there is no such thing. The exponent's bits say it.
 const FRAGMENT = `#version 300 es
 precision highp float;
 precision highp int;
 precision highp isampler2D;
-uniform highp sampler2D plane;
-uniform isampler2D columns;
-uniform isampler2D rows;
+uniform highp sampler2D plane, edges;
+uniform isampler2D columns, rows;
 uniform sampler2D colours;
-uniform ivec2 level;   // column, row
-uniform ivec2 first;   // first bin of the tile
-uniform ivec2 bins;    // size of the tile
-uniform ivec4 clip;    // column0, row0, column1, row1
-uniform ivec2 blank;
-uniform int height;
-uniform float limit;
-uniform bool waiting;
+uniform ivec2 level, first, bins, blank;
+uniform ivec4 clip;
+uniform int height, curve;
+uniform vec2 range;
+uniform vec4 formula;
+uniform bool hatched, waiting;
 out vec4 colour;
+float edge(int entry) { return texelFetch(edges, ivec2(entry, 0), 0).r; }
+int within(float value) {
+float at = curve == 0 ? value : curve == 1 ? sign(value) * log(1.0 + abs(value) / formula.z) : log(value);
+int entry = int(clamp(formula.w + floor((at - formula.x) * formula.y + 0.5), 1.0, 255.0));
+while (entry < 255 && value >= edge(entry + 1)) entry++;
+while (entry > 1 && value < edge(entry)) entry--;
+return entry;
+}
 void main() {
-  ivec2 pixel = ivec2(int(gl_FragCoord.x), height - 1 - int(gl_FragCoord.y));
-  ivec2 cell = ivec2(texelFetch(columns, ivec2(pixel.x, 0), 0).r, texelFetch(rows, ivec2(pixel.y, 0), 0).r);
-  if (cell.x < 0 || cell.y < 0 || (cell.x >= blank.x && cell.y >= blank.y)) discard;
-  if (waiting) { colour = texelFetch(colours, ivec2(${ENTRIES}, 0), 0); return; }
-  if (any(lessThan(cell, clip.xy)) || any(greaterThanEqual(cell, clip.zw))) discard;
-  ivec2 bin = (cell >> level) - first;
-  if (any(lessThan(bin, ivec2(0))) || any(greaterThanEqual(bin, bins))) discard;
-  float value = texelFetch(plane, bin, 0).r;
-  uint bits = floatBitsToUint(value);
-  int entry;
-  if ((bits & 0x7f800000u) == 0x7f800000u) {
-    entry = (bits & 0x007fffffu) != 0u ? ${NAN_ENTRY} : (bits >> 31) == 0u ? ${POSITIVE_ENTRY} : ${NEGATIVE_ENTRY};
-  } else {
-    entry = 128 + int(floor(clamp(value / limit, -1.0, 1.0) * 127.0 + 0.5));
-  }
-  colour = texelFetch(colours, ivec2(entry, 0), 0);
+ivec2 pixel = ivec2(int(gl_FragCoord.x), height - 1 - int(gl_FragCoord.y));
+ivec2 cell = ivec2(texelFetch(columns, ivec2(pixel.x, 0), 0).r, texelFetch(rows, ivec2(pixel.y, 0), 0).r);
+if (cell.x < 0 || cell.y < 0 || (cell.x >= blank.x && cell.y >= blank.y)) discard;
+if (waiting) { colour = texelFetch(colours, ivec2(${ENTRIES + 1}, 0), 0); return; }
+if (any(lessThan(cell, clip.xy)) || any(greaterThanEqual(cell, clip.zw))) discard;
+ivec2 bin = (cell >> level) - first;
+if (any(lessThan(bin, ivec2(0))) || any(greaterThanEqual(bin, bins))) discard;
+float value = texelFetch(plane, bin, 0).r;
+uint bits = floatBitsToUint(value);
+int entry;
+if ((bits & 0x7f800000u) == 0x7f800000u) {
+entry = (bits & 0x007fffffu) != 0u ? ${NAN_ENTRY} : (bits >> 31) == 0u ? ${POSITIVE_ENTRY} : ${NEGATIVE_ENTRY};
+int across = entry == ${POSITIVE_ENTRY} ? pixel.y : entry == ${NEGATIVE_ENTRY} ? pixel.x : pixel.x + pixel.y;
+if (hatched && (across & 3) == 0) entry = ${ENTRIES};
+} else {
+float shown = curve == 2 ? abs(value) : value;
+entry = shown > range.y ? ${ABOVE_ENTRY} : shown < range.x ? ${BELOW_ENTRY} : within(shown);
+}
+colour = texelFetch(colours, ivec2(entry, 0), 0);
 }`;
 
 const UNIFORMS = [
@@ -60,9 +71,15 @@ const UNIFORMS = [
   "clip",
   "blank",
   "height",
-  "limit",
+  "edges",
+  "range",
+  "formula",
+  "curve",
+  "hatched",
   "waiting",
 ] as const;
+
+const CURVES: readonly Scale["curve"][] = ["linear", "symlog", "log"];
 
 /** Textures kept: more than a screen of tiles, at 64 KB each. */
 const MOST_TEXTURES = 400;
@@ -123,7 +140,9 @@ export function createWebgl(canvas: HTMLCanvasElement, onLost: () => void): Rend
   const column_table = texture(1);
   const row_table = texture(2);
   const colour_table = texture(3);
+  const edge_table = texture(4);
   let colours_in: Colours | null = null;
+  let scale_in: Scale | null = null;
   // Insertion order is order of use.
   const planes = new Map<Plane, WebGLTexture>();
 
@@ -166,12 +185,22 @@ export function createWebgl(canvas: HTMLCanvasElement, onLost: () => void): Rend
       table(2, row_table, scene.rows);
       if (colours_in !== scene.colours) {
         colours_in = scene.colours;
-        const all = new Uint8Array((ENTRIES + 1) * 4);
+        const all = new Uint8Array((ENTRIES + 2) * 4);
         all.set(scene.colours.table);
-        all.set([...scene.colours.waiting, 255], ENTRIES * 4);
+        all.set([...scene.colours.mark, 255, ...scene.colours.waiting, 255], ENTRIES * 4);
         gl.activeTexture(gl.TEXTURE3);
         gl.bindTexture(gl.TEXTURE_2D, colour_table);
-        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, ENTRIES + 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, all);
+        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, ENTRIES + 2, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, all);
+      }
+      const { scale } = scene;
+      if (scale_in !== scale) {
+        scale_in = scale;
+        gl.activeTexture(gl.TEXTURE4);
+        gl.bindTexture(gl.TEXTURE_2D, edge_table);
+        gl.texImage2D(gl.TEXTURE_2D, 0, gl.R32F, 256, 1, 0, gl.RED, gl.FLOAT, scale.edges);
+        gl.uniform2f(at.range, scale.low, scale.high);
+        gl.uniform4f(at.formula, scale.origin, scale.gain, scale.knee, scale.base);
+        gl.uniform1i(at.curve, CURVES.indexOf(scale.curve));
       }
       gl.uniform1i(at.plane, 0);
       gl.uniform1i(at.columns, 1);
@@ -179,7 +208,8 @@ export function createWebgl(canvas: HTMLCanvasElement, onLost: () => void): Rend
       gl.uniform1i(at.colours, 3);
       gl.uniform2i(at.blank, scene.blank.column, scene.blank.row);
       gl.uniform1i(at.height, height);
-      gl.uniform1f(at.limit, scene.limit);
+      gl.uniform1i(at.edges, 4);
+      gl.uniform1i(at.hatched, scene.hatched ? 1 : 0);
       gl.uniform1i(at.waiting, 1);
       // A sampler must have a texture of its kind, also in the pass that does not look at it.
       gl.activeTexture(gl.TEXTURE0);

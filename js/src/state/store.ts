@@ -4,6 +4,8 @@
  * Big arrays (tiles) stay in the tile cache; the store has only what is small.
  */
 import { computed, type Signal, signal } from "@preact/signals";
+import type { BarAxis } from "../heatmap/bar";
+import type { ColourMap } from "../heatmap/colormap";
 import type {
   DiffRow,
   EditCall,
@@ -29,8 +31,10 @@ export type Tool = "pan" | "select" | "brush";
 export type BrushMode = "set" | "add" | "scale" | "hold";
 /** How a bin of several cells is drawn: its mean, or its value of largest magnitude. */
 export type Reduction = "mean" | "extreme";
-/** Colour range: symmetric to the largest magnitude, to the 99.5th percentile of magnitudes, or typed. */
-export type Range = { kind: "symmetric" } | { kind: "robust" } | { kind: "typed"; limit: number };
+/** Colour range: around 0 to the largest magnitude, from the smallest to the largest value, to the 99.5th percentile, that of all parameters, or typed. */
+export type Range = { kind: "symmetric" | "full" | "robust" | "shared" } | { kind: "typed"; low: number; high: number };
+/** How values turn into steps of colour; log is that of |w|. */
+export type Curve = "linear" | "symlog" | "log";
 export type KernelState = "connecting" | "ready" | "busy" | "restarted";
 
 /** The tensor in the picture; `layout` and `summary` are null until the kernel has answered. */
@@ -137,6 +141,15 @@ export interface Store {
   /** Whether three inputs of a convolution are drawn as red, green and blue, where their axis is fixed. */
   rgb: Signal<boolean>;
   range: Signal<Range>;
+  curve: Signal<Curve>;
+  /** The colour bar's axis while an end of the range is dragged: or it would run away from the pointer. */
+  held_axis: Signal<BarAxis | null>;
+  /** Name of a colour map; "auto" takes the one that fits the view. */
+  map: Signal<string>;
+  /** The kernel's colour maps, once they have come. */
+  maps: Signal<ColourMap[]>;
+  /** Smallest and largest value of all parameters, once a range asked for it. */
+  extent: Signal<[number, number] | null>;
   dark: Signal<boolean>;
   gradients: Signal<Gradients | null>;
 }
@@ -176,6 +189,11 @@ export function createStore(): Store {
     profile: signal(null),
     rgb: signal(false),
     range: signal({ kind: "symmetric" }),
+    curve: signal("linear"),
+    held_axis: signal(null),
+    map: signal("auto"),
+    maps: signal([]),
+    extent: signal(null),
     dark: signal(false),
     gradients: computed(() => lab.value?.gradients ?? null) as Signal<Gradients | null>,
   };

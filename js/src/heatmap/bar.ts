@@ -1,0 +1,124 @@
+/** The axis of the colour bar: where a value stands, which numbers are written, how high the histogram is. Pure. */
+import type { Summary } from "../kernel/protocol";
+import { ticks } from "./numbers";
+import { bend, type Scale, unbend } from "./scale";
+
+/** From bottom to top, on the curve of the scale. */
+export interface BarAxis {
+  from: number;
+  to: number;
+  curve: Scale["curve"];
+  knee: number;
+}
+
+/** The bar goes on beyond the range by at most this share of it: far outliers must not press the colours into a line. */
+const BEYOND = 0.5;
+
+export function barAxis(scale: Scale, summary: Summary | null): BarAxis {
+  const { curve, knee } = scale;
+  const low = bend(scale.low, curve, knee);
+  const high = bend(scale.high, curve, knee);
+  const room = (high - low) * BEYOND;
+  let [least, most] = [summary?.min ?? scale.low, summary?.max ?? scale.high];
+  if (curve === "log") [least, most] = [scale.low, Math.max(Math.abs(least), Math.abs(most)) || scale.high];
+  const from = Math.min(low, Math.max(low - room, bend(least, curve, knee)));
+  const to = Math.max(high, Math.min(high + room, bend(most, curve, knee)));
+  // Around 0 the bar is as symmetric as its colours.
+  const even = curve !== "log" && scale.base === 128 && low === -high;
+  const limit = Math.max(-from, to);
+  return even ? { from: -limit, to: limit, curve, knee } : { from, to, curve, knee };
+}
+
+/** Share of the height from the top at which a value stands; outside 0 to 1 for what the bar does not show. */
+export const shareOf = (value: number, { from, to, curve, knee }: BarAxis): number =>
+  (to - bend(value, curve, knee)) / (to - from);
+
+export const valueAt = (share: number, { from, to, curve, knee }: BarAxis): number =>
+  unbend(to - share * (to - from), curve, knee);
+
+export interface Bars {
+  /** From the top; `share` of the longest. */
+  bars: { y: number; height: number; share: number }[];
+  above: number;
+  below: number;
+}
+
+const ROWS = 64;
+
+/**
+ * The histogram on the bar's axis, and how many values lie outside the range. The kernel's bins are equally wide in value;
+ * a row of the bar takes from each the part that it covers. On the log curve both signs stand in one row.
+ */
+export function barsOf(summary: Summary, axis: BarAxis, scale: Scale): Bars {
+  const { low, high, counts } = summary.histogram;
+  const width = (high - low) / Math.max(1, counts.length);
+  let above = 0;
+  let below = 0;
+  counts.forEach((count, i) => {
+    const middle = low + (i + 0.5) * width;
+    const shown = axis.curve === "log" ? Math.abs(middle) : middle;
+    if (shown > scale.high * (1 + 1e-6) && shown > scale.high) above += count;
+    else if (shown < scale.low) below += count;
+  });
+  const rows = new Float64Array(ROWS);
+  const take = (from: number, to: number, row: number) => {
+    const first = Math.max(0, Math.floor((from - low) / width));
+    for (let i = first; i < counts.length && low + i * width < to; i++) {
+      const part = Math.min(to, low + (i + 1) * width) - Math.max(from, low + i * width);
+      if (part > 0) rows[row] = (rows[row] as number) + ((counts[i] as number) * part) / width;
+    }
+  };
+  for (let row = 0; row < ROWS; row++) {
+    const [top, bottom] = [valueAt(row / ROWS, axis), valueAt((row + 1) / ROWS, axis)];
+    if (width > 0) take(bottom, top, row);
+    if (width > 0 && axis.curve === "log") take(-top, -bottom, row);
+  }
+  // A histogram without width is a single value.
+  if (!(width > 0) && counts.length > 0) {
+    const at = Math.floor(shareOf(low, axis) * ROWS);
+    if (at >= 0 && at <= ROWS) rows[Math.min(at, ROWS - 1)] = counts.reduce((sum, count) => sum + count, 0);
+  }
+  const most = Math.sqrt(Math.max(1e-9, ...rows));
+  const bars = Array.from(rows, (count, row) => ({ y: row / ROWS, height: 1 / ROWS, share: Math.sqrt(count) / most }));
+  return { bars: bars.filter(({ share }) => share > 0), above, below };
+}
+
+export interface Tick {
+  value: number;
+  share: number;
+  end: boolean;
+}
+
+/** The ends of the range, and between them round numbers that stay clear of each other; `height` in pixels. */
+export function barTicks(axis: BarAxis, scale: Scale, height: number): Tick[] {
+  const placed: Tick[] = [scale.high, scale.low].map((value) => ({ value, share: shareOf(value, axis), end: true }));
+  const room = Math.max(2, Math.min(8, Math.floor(height / 48)));
+  const [low, high] = [valueAt(1, axis), valueAt(0, axis)];
+  const limit = Math.max(Math.abs(low), Math.abs(high));
+  const round = axis.curve === "linear" ? between(low, high, room) : powers(limit);
+  for (const value of round) {
+    const share = shareOf(value, axis);
+    const clear = (other: Tick) => Math.abs(other.share - share) * height > (other.end ? 20 : 15);
+    if (value >= low && value <= high && share >= 0 && share <= 1 && placed.every(clear)) {
+      placed.push({ value, share, end: false });
+    }
+  }
+  return placed;
+}
+
+/** 0 first, so that it is never the one that gives way. */
+function between(low: number, high: number, room: number): number[] {
+  const half = (high - low) / 2;
+  const steps = ticks(half, room);
+  const step = Math.abs((steps[0] ?? half) - (steps[1] ?? 0)) || half;
+  const out = [0];
+  for (let i = Math.ceil(low / step); i * step <= high; i++) if (i !== 0) out.push(Number((i * step).toPrecision(12)));
+  return out;
+}
+
+function powers(limit: number): number[] {
+  const out = [0];
+  const top = Math.floor(Math.log10(limit));
+  for (let power = top; power > top - 9; power--) out.push(10 ** power, -(10 ** power));
+  return out;
+}
