@@ -168,8 +168,10 @@ class Checking(Part):
 
     def _lsuv(self, action: Action) -> None:
         for name in action.names:
-            by = factor(self.tree, self.probe, name)
-            if by is not None:
+            for _ in range(ROUNDS):  # a bias does not scale with the weight, so that once is not exact
+                by = factor(self.tree, self.probe, name)
+                if by is None:
+                    break
                 self.journal.apply(Edit(name, Region.whole(self.tree[name].shape), "mul_", {"value": by}))
 
 

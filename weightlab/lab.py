@@ -329,7 +329,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             # What the model has lost since is passed by: undo has said so where that matters.
             changed = [(name, region) for name, region in entry.changed if name in self.tree]
             self._mark(changed)
-            self.holds.captured(entry.changed)
+            self.holds.captured([pair for pair in entry.changed if pair[0] in self.tree])
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()
             self.revision += 1

@@ -49,7 +49,9 @@ def register(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimiz
         setattr(module, action.attribute, made)
     changed = _Contents(module)
     fresh = [p for p in module.parameters() if id(p) not in before]
-    link = _Link(optimizer, [], fresh) if optimizer is not None else None
+    tree.refresh()
+    names = tuple(info.name for info in tree if any(p is tree.tensor(info.name) for p in fresh))
+    link = _link(tree, names, optimizer) if optimizer is not None else None
     if link is not None:
         link.there()
 
@@ -65,8 +67,6 @@ def register(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimiz
             link.there()
         tree.refresh()
 
-    tree.refresh()
-    names = tuple(info.name for info in tree if any(p is tree.tensor(info.name) for p in fresh))
     return Done(undo, redo, names)
 
 
@@ -164,14 +164,19 @@ def relink(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimizer
     """
     if optimizer is None:
         raise EditRefused("repair: this Lab was given no optimizer. Give Lab(model, optimizer=...).")
-    ours = {id(p) for info in tree if info.kind == "parameter" for p in objects_of(tree, info.name)}
-    strangers = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in ours]
-    pairs = pair(tree, strangers, [name for name in action.names if name in tree])
-    exchanged = [(old, objects_of(tree, name)[0]) for name, old in pairs.items()]
-    added = [objects_of(tree, name)[0] for name in action.names if name not in pairs]
-    link = _Link(optimizer, exchanged, added)
+    link = _link(tree, action.names, optimizer)
     link.there()
     return Done(link.back, link.there, action.names)
+
+
+def _link(tree: ParameterTree, names: Sequence[str], optimizer: torch.optim.Optimizer) -> _Link:
+    """These parameters in the place of tensors that the model has no more, where shapes agree; the others added."""
+    ours = {id(p) for info in tree if info.kind == "parameter" for p in objects_of(tree, info.name)}
+    strangers = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in ours]
+    pairs = pair(tree, strangers, [name for name in names if name in tree])
+    exchanged = [(old, objects_of(tree, name)[0]) for name, old in pairs.items()]
+    added = [objects_of(tree, name)[0] for name in names if name in tree and name not in pairs]
+    return _Link(optimizer, exchanged, added)
 
 
 def reshape(

@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from weightlab.check.explanations import explanation
 from weightlab.check.measures import Op
+from weightlab.check.repair import Repair
 from weightlab.model.tree import ParameterTree
 
 Severity = Literal["error", "warning", "info"]
@@ -47,7 +49,8 @@ class Cause:
         severity: "error", "warning" or "info".
         text: one sentence with the place and the numbers.
         evidence: what was measured, one short sentence each.
-        repair: what to do, or None.
+        repair: what to do, or None; its Edits are those of the finding that `lab.diagnose()` makes of it, and
+            `lab.repair(cause)` applies.
         title: a few words.
         name, region: the tensor and cells to show, where there are any.
     """
@@ -58,10 +61,19 @@ class Cause:
     severity: Severity
     text: str
     evidence: tuple[str, ...] = ()
-    repair: str | None = None
+    repair: Repair | str | None = None
     title: str = ""
     name: str | None = None
     region: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.repair, str):
+            object.__setattr__(self, "repair", Repair(self.repair))
+
+    @property
+    def explain(self) -> str:
+        """Three sentences for a student, with the formula."""
+        return explanation(self.kind)
 
 
 @dataclass(slots=True)

@@ -15,8 +15,16 @@ GATES = {"lstm": ("input", "forget", "cell", "output"), "gru": ("reset", "update
 SHUT = 23 * math.log(2)
 
 
-def shut_gate(evidence: Evidence, name: str, op: Op) -> Cause | None:
-    """The gate of an LSTM or GRU whose two biases add up to what no input outweighs; None where there is none."""
+# What stops the signal: nothing comes in, nothing goes out, nothing new is taken.
+CLOSES = {"input": -1, "output": -1, "update": 1}
+
+
+def shut_gate(evidence: Evidence, name: str, op: Op, closing: bool = False) -> Cause | None:
+    """The gate of an LSTM or GRU whose two biases add up to what no input outweighs; None where there is none.
+
+    Args:
+        closing: only gates that let nothing through; one that is held open for ever harms less.
+    """
     gates = GATES.get(op.name.removesuffix("_cell"))
     if gates is None:
         return None
@@ -28,6 +36,8 @@ def shut_gate(evidence: Evidence, name: str, op: Op) -> Cause | None:
         parts = (held[0] + held[1]).chunk(len(gates))
         for place, (gate, part) in enumerate(zip(gates, parts, strict=True)):
             if not part.numel() or not bool((part.abs() > SHUT).all()):
+                continue
+            if closing and not bool((part.sign() == CLOSES.get(gate, 0)).all()):
                 continue
             blame = bias if float(torch.linalg.vector_norm(held[0].chunk(len(gates))[place])) >= float(
                 torch.linalg.vector_norm(held[1].chunk(len(gates))[place])

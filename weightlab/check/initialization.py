@@ -16,6 +16,7 @@ from weightlab.check import held, norms, rank, scale, structure, symmetry
 from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, names_text
 from weightlab.check.expected import Layer, Scheme, layers_by_type
 from weightlab.check.finding import Diagnosis, Finding
+from weightlab.check.gates import shut_gate
 from weightlab.check.gradients import Observation, observe
 from weightlab.check.layers import Heard, layers_that_ran
 from weightlab.check.listening import Listening
@@ -92,7 +93,8 @@ def diagnose(tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer
         found += _not_finite(tree, layers, scheme)
         found += _batch_not_finite(probe, layers)
     else:
-        for cause in (*seen.report.causes, *_also_weak(tree, seen)):
+        shut = (shut_gate(seen.evidence, "", op, closing=True) for op in seen.evidence.ops)
+        for cause in (*filter(None, shut), *seen.report.causes, *_also_weak(tree, seen)):
             _join(found, _of_cause(cause, tree, layers, scheme, seen.evidence))
     found += _frozen(tree)
     shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
@@ -122,7 +124,7 @@ def _of_cause(cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Sc
         cause.title,
         cause.at,
         cause.region,
-        cause.repair or "",
+        str(cause.repair or ""),
     )
 
 
@@ -147,12 +149,14 @@ def _long_silent(cause: Cause, tree: ParameterTree, evidence: Evidence) -> bool:
 
 def _join(found: list[Finding], finding: Finding) -> None:
     """Add a cause, unless it is another sight of an origin that was found already: then that one gets its victims."""
+    # A ReLU that is fed exactly 0 is no origin, and neither is what nobody could explain.
     lost = finding.kind == "zero_path" and "no single origin" in finding.text
+    lost |= finding.kind == "dead_relu" and finding.name == finding.at and "at or below 0" in finding.text
     for place, other in enumerate(found):
         if lost and other.severity != "info" and other.kind in SILENCING:
             found[place] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
             return
-        same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached")
+        same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached", other.kind)
         follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
         if (same and other.kind not in ("optimizer_stale", "optimizer_missing")) or follows:
             worse = min(other.severity, finding.severity, key=SEVERITIES.index) if follows else other.severity
