@@ -67,8 +67,8 @@ page: .make/venv
 build: .make/dev
 	@rm -rf dist && $(BIN)/python -m build --outdir dist && ls -l dist
 
-bench: .make/bench
-	@$(BIN)/python benchmarks/first_paint.py $(BENCH)
+bench: .make/bench .make/chromium page
+	@$(BIN)/python benchmarks/seeing.py $(BENCH)
 
 screenshot: .make/dev .make/chromium page
 	@$(BIN)/python docs/screenshot.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -55,11 +56,11 @@ def _structure(infos: tuple[TensorInfo, ...], lab: Lab) -> Json:
     columns: dict[str, list[Any]] = {
         "name": [info.name for info in infos],
         "kind": [info.kind for info in infos],
-        "shape": [list(info.shape) for info in infos],
-        "dtype": [_name(info.dtype) for info in infos],
-        "device": [str(info.device) for info in infos],
+        "shape": [info.shape for info in infos],
+        "dtype": _each(_name, (info.dtype for info in infos)),
+        "device": _each(str, (info.device for info in infos)),
         "requires_grad": [info.requires_grad for info in infos],
-        "aliases": [list(info.aliases) for info in infos],
+        "aliases": [info.aliases for info in infos],
         "editable": [info.editable for info in infos],
         "reason": [info.reason for info in infos],
     }
@@ -80,16 +81,24 @@ def _structure(infos: tuple[TensorInfo, ...], lab: Lab) -> Json:
     }
 
 
+def _each(told: Callable[[Any], str], values: Iterable[Any]) -> list[str]:
+    """Words for values of which there are few different ones."""
+    known: dict[Any, str] = {}
+    return [known[value] if value in known else known.setdefault(value, told(value)) for value in values]
+
+
 def _packed(column: list[Any]) -> list[Any] | Json:
     """A long column that repeats itself as its different values and their numbers; none, where there is one value."""
-    if len(column) < PACKED_FROM:
-        return column
-    numbers: dict[str, int] = {}
-    at = [numbers.setdefault(repr(value), len(numbers)) for value in column]
-    if len(numbers) > len(column) // 4:
-        return column
-    of = [column[at.index(number)] for number in range(len(numbers))]
-    return {"of": of, "at": at if len(of) > 1 else [], "count": len(column)}
+    numbers: dict[Any, int] = {}
+    if len(column) >= PACKED_FROM:
+        at = [numbers.setdefault(value, len(numbers)) for value in column]
+        if len(numbers) <= len(column) // 4:
+            return {"of": _lists(list(numbers)), "at": at if len(numbers) > 1 else [], "count": len(column)}
+    return _lists(column)
+
+
+def _lists(column: list[Any]) -> list[Any]:
+    return [list(value) for value in column] if column and isinstance(column[0], tuple) else column
 
 
 def state(lab: Lab) -> Json:
