@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused
+from weightlab.model.storage import apart
 from weightlab.progress import report
 
 _PIECE = 1 << 22  # cells that are copied at a time
@@ -60,7 +61,7 @@ def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, st
             for name in order:
                 for piece in _pieces(tensors[name]):
                     report(done, end, f"saving {name}")
-                    raw: Any = piece.flatten().view(torch.uint8).numpy()
+                    raw: Any = apart(piece.flatten().view(torch.uint8)).numpy()
                     done += file.write(raw)
         os.replace(temporary, target)
     except (OSError, RuntimeError, ValueError) as error:

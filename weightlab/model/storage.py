@@ -113,6 +113,12 @@ def as_integers(cells: Tensor) -> Tensor:
     return cells.view(_INTEGERS[cells.element_size()])
 
 
+def apart(cells: Tensor) -> Tensor:
+    """The same memory in a storage of its own, which `numpy()` may mark as not resizable: the model's is left as it is."""
+    made: Tensor = torch.from_dlpack(cells.detach())  # type: ignore[attr-defined]
+    return made
+
+
 def as_array(integers: Tensor) -> Any:
     """The same memory for NumPy to read. `tensor.numpy()` would forbid torch to resize it from then on, as FSDP does."""
     return np.from_dlpack(integers)

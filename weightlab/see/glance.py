@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weightlab.model.storage import writing
+from weightlab.model.storage import apart, writing
 from weightlab.see.bins import reduce
 from weightlab.see.layout import Layout
 
@@ -120,7 +120,7 @@ def spread(tensor: Tensor, most: int, axes: tuple[int, ...] | None = None) -> Te
 def _numbers(cells: Tensor) -> np.ndarray:
     """float64 cells in one row, on the CPU."""
     cells = cells.abs() if cells.is_complex() else cells
-    return cells.reshape(-1).to(torch.float64).cpu().numpy()
+    return apart(cells.reshape(-1).to(torch.float64).cpu()).numpy()
 
 
 def _screen(tensor: Tensor) -> tuple[float, float, int, int]:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weightlab.model.storage import apart
 from weightlab.progress import report
 
 WORTH_CELLS = 1 << 14  # fewer are done before the threads are awake
@@ -192,14 +193,14 @@ def _line(tensor: Tensor) -> Source | None:
 
 def _source(line: Tensor) -> Source:
     if line.dtype in _PLAIN:
-        return Source(line.numpy(), "PLAIN", np.zeros(256, np.float32))
+        return Source(apart(line).numpy(), "PLAIN", np.zeros(256, np.float32))
     if line.dtype.itemsize == 2:
         kind = "BFLOAT" if line.dtype is torch.bfloat16 else "HALF"
-        return Source(line.view(torch.int16).numpy().view(np.uint16), kind, np.zeros(256, np.float32))
+        return Source(apart(line.view(torch.int16)).numpy().view(np.uint16), kind, np.zeros(256, np.float32))
     # One byte: booleans, small integers and the float8 types have 256 values at most.
     codes = torch.arange(256, dtype=torch.uint8)
     table = codes.view(line.dtype) if line.dtype is not torch.bool else codes > 0
-    return Source(line.view(torch.uint8).numpy(), "TABLE", table.float().numpy())
+    return Source(apart(line.view(torch.uint8)).numpy(), "TABLE", table.float().numpy())
 
 
 def _ready(source: Source, cells: int, patient: bool) -> Compiled | None:
