@@ -198,6 +198,24 @@ def test_the_widget_fills_the_window_and_escape_brings_it_back(notebook: LiveNot
     assert widget.root.bounding_box() == before
 
 
+def test_an_output_view_of_its_own_is_filled(notebook: LiveNotebook) -> None:
+    """JupyterLab's "Create New View for Output"; another view of the same Lab stays in the notebook."""
+    notebook.page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
+    tab = notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.id")
+    notebook.command("notebook:create-output-view")
+    view = notebook.page.locator('.jp-LinkedOutputView [data-wl="lab"]')
+    notebook.page.wait_for_function(
+        """() => { const root = document.querySelector('.jp-LinkedOutputView [data-wl="lab"]');
+            const panel = root?.closest('.jp-LinkedOutputView');
+            return panel && Math.abs(root.getBoundingClientRect().height - Math.max(420, panel.clientHeight - 16)) < 2; }"""
+    )
+    expect(notebook.page.locator('[data-wl="lab"]')).to_have_count(2)
+    expect(view).to_have_attribute("data-revision", re.compile(r"\d"))
+    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.close()")
+    notebook.page.evaluate("id => window.jupyterapp.shell.activateById(id)", tab)
+    expect(view).to_have_count(0)
+
+
 def test_a_closed_view_leaves_nothing_behind(open_notebook: Open) -> None:
     """P4: its canvases and listeners are gone with it, while another view of the same Lab goes on."""
     notebook = open_notebook(MODEL, "lab", "lab")

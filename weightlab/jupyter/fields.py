@@ -119,6 +119,7 @@ LAYOUT: Check = (
 CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, is_whole)))
 INDEX: Check = ("a list of at most 32 whole numbers", _list(0, 32, is_whole))
 NAMES: Check = ("1 to 256 texts of at most 500 characters", _list(1, 256, NAME[1]))
+MANY: Check = ("1 to 2048 texts of at most 500 characters", _list(1, 2048, NAME[1]))
 FIND: Check = (f"one of {', '.join(WHATS)}", _one_of(*WHATS))
 FORM: Check = ("'tsv' or 'torch'", _one_of("tsv", "torch"))
 NUMBER_TEXT: Check = ("a number, or a text of at most 100 characters", _number)

@@ -11,7 +11,7 @@ import torch
 
 from weightlab.errors import BadMessage, EditRefused, WeightLabError
 from weightlab.jupyter.describe import number
-from weightlab.jupyter.fields import FIND, FLAG, FORM, INDEX, NAME, NAMES, NUMBER_TEXT, TEXT, VIEW, Check
+from weightlab.jupyter.fields import FIND, FLAG, FORM, INDEX, MANY, NAME, NAMES, NUMBER_TEXT, TEXT, VIEW, Check
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -225,7 +225,7 @@ OPERATIONS: Mapping[
     str,
     tuple[Callable[[Session, Json, Sequence[Any], Buffers], Json], dict[str, Check], dict[str, Check], bool],
 ] = {
-    "glances": (glances, {"names": NAMES}, {"view": VIEW}, True),
+    "glances": (glances, {"names": MANY}, {"view": VIEW}, True),
     "thumbnails": (thumbnails, {"names": NAMES}, {}, True),
     "spectrum": (spectrum_of, {"name": NAME}, {"view": VIEW, "stop": FLAG}, False),
     "find": (

@@ -7,7 +7,6 @@ import { AlertBar } from "./alert";
 import { Face } from "./faces";
 import { Footer } from "./footer";
 import { onRootKey } from "./keys";
-import { Tree } from "./tree";
 
 export function App(page: Page) {
   const { store, actions, view } = page;
@@ -60,7 +59,8 @@ export function App(page: Page) {
           <b>WeightLab</b>
         </header>
       )}
-      {(width !== "slim" || drawer) && <Tree {...page} />}
+      {(width !== "slim" || drawer) &&
+        (more ? <more.Tree {...page} /> : <nav class="wl-side wl-left" aria-label="Model" aria-busy="true" />)}
       {drawer && (
         <button
           type="button"

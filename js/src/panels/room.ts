@@ -21,18 +21,26 @@ export function fitRoom(element: HTMLElement, full: boolean): () => void {
   };
 }
 
-/** JupyterLab's "Create New View for Output": the widget takes the height of the panel. */
+/**
+ * JupyterLab's "Create New View for Output": the widget takes the height of the panel. It may be made before it is put there,
+ * so the panel is looked for when the widget first has a size.
+ */
 function fitPanel(element: HTMLElement): () => void {
-  const panel = element.closest<HTMLElement>(".jp-LinkedOutputView");
-  if (!panel) return () => {};
+  let panel: HTMLElement | null = null;
   const fit = (): void => {
+    if (!panel) {
+      panel = element.closest<HTMLElement>(".jp-LinkedOutputView");
+      if (!panel) return;
+      observer.observe(panel);
+      element.classList.add("wl-panel");
+    }
     element.style.height = `${Math.max(LEAST, panel.clientHeight - 2 * INSET)}px`;
   };
   const observer = new ResizeObserver(fit);
-  observer.observe(panel);
-  element.classList.add("wl-panel");
+  observer.observe(element);
   return () => {
     observer.disconnect();
+    if (!panel) return;
     element.classList.remove("wl-panel");
     element.style.height = "";
   };

@@ -5,6 +5,8 @@ export interface Node {
   name: string;
   /** The last part of the name. */
   label: string;
+  /** The name in small letters: a filter looks at every one with each keystroke. */
+  lower: string;
   kind: "module" | Kind;
   /** Class name of a module; empty for tensors. */
   type: string;
@@ -40,7 +42,16 @@ export function buildTree(tensors: TensorColumns, modules: ModuleColumns): Node[
     if (known) return known;
     const parent = moduleAt(parentOf(name));
     const type = types.get(name) ?? "";
-    const node: Node = { name, label: labelOf(name), kind: "module", type, tensor: -1, parent, children: [] };
+    const node: Node = {
+      name,
+      label: labelOf(name),
+      lower: name.toLowerCase(),
+      kind: "module",
+      type,
+      tensor: -1,
+      parent,
+      children: [],
+    };
     made.set(name, node);
     return attach(node);
   }
@@ -48,7 +59,16 @@ export function buildTree(tensors: TensorColumns, modules: ModuleColumns): Node[
   for (const name of modules.name) moduleAt(name);
   tensors.name.forEach((name, tensor) => {
     const kind = tensors.kind[tensor] ?? "parameter";
-    attach({ name, label: labelOf(name), kind, type: "", tensor, parent: moduleAt(parentOf(name)), children: [] });
+    attach({
+      name,
+      label: labelOf(name),
+      lower: name.toLowerCase(),
+      kind,
+      type: "",
+      tensor,
+      parent: moduleAt(parentOf(name)),
+      children: [],
+    });
   });
   // Stable: tensors keep their order, and so do modules.
   const tensorsFirst = (nodes: Node[]): void => {
@@ -68,13 +88,12 @@ function labelOf(name: string): string {
   return name.slice(name.lastIndexOf(".") + 1);
 }
 
-/** Any part of the name, case ignored, `*` for anything. Null when the filter is empty. */
-export function matcher(filter: string): ((name: string) => boolean) | null {
+/** Any part of the name, case ignored, `*` for anything; given names in small letters. Null when the filter is empty. */
+export function matcher(filter: string): ((lower: string) => boolean) | null {
   const text = filter.trim().toLowerCase();
   if (text === "") return null;
   const parts = text.split("*");
-  return (name) => {
-    const lower = name.toLowerCase();
+  return (lower) => {
     let from = 0;
     for (const part of parts) {
       const at = lower.indexOf(part, from);
@@ -95,12 +114,12 @@ export interface Shown {
 export function visibleRows(
   roots: Node[],
   folded: ReadonlySet<string>,
-  match: ((name: string) => boolean) | null,
+  match: ((lower: string) => boolean) | null,
 ): Shown {
   const keep = new Set<Node>();
   let matches = 0;
   const mark = (node: Node): boolean => {
-    let kept = match === null || match(node.name);
+    let kept = match === null || match(node.lower);
     if (kept && node.tensor >= 0) matches += 1;
     for (const child of node.children) if (mark(child)) kept = true;
     if (kept) keep.add(node);
@@ -122,7 +141,7 @@ export function visibleRows(
 }
 
 /** Tensors only, in a given order, as a list without levels. */
-export function flatRows(roots: Node[], places: readonly number[], match: ((name: string) => boolean) | null): Shown {
+export function flatRows(roots: Node[], places: readonly number[], match: ((lower: string) => boolean) | null): Shown {
   const nodes: Node[] = [];
   const collect = (node: Node): void => {
     if (node.tensor >= 0) nodes[node.tensor] = node;
@@ -131,7 +150,7 @@ export function flatRows(roots: Node[], places: readonly number[], match: ((name
   roots.forEach(collect);
   const kept = places.flatMap((at) => {
     const node = nodes[at];
-    return node && (!match || match(node.name)) ? [node] : [];
+    return node && (!match || match(node.lower)) ? [node] : [];
   });
   const rows = kept.map((node, at) => ({
     node,

@@ -1,12 +1,14 @@
 /** The parameter tree: foldable, filtered, and drawn only where it is in sight. */
 import { useComputed, useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { Component } from "preact";
+import { useCallback, useEffect, useMemo, useRef } from "preact/hooks";
 import type { GradientRow, TensorColumns } from "../kernel/protocol";
-import { extra } from "../state/extra";
-import type { Glance } from "../state/glances";
+import { type Glance, glancesOf } from "../state/glances";
 import type { Page } from "../state/view";
 import { count, dims, plural } from "./format";
+import { RowGlance, rowWords } from "./row-glance";
 import { KindSign, StatusSign } from "./sign";
+import { SortBar } from "./sort";
 import { treeMove, typeAhead } from "./tree-keys";
 import { buildTree, flatRows, foldedAtFirst, matcher, type Node, type Row, visibleRows } from "./tree-model";
 import { rowsInSight, useSight } from "./use-window";
@@ -15,7 +17,6 @@ const ROW = 24;
 const TYPE_PAUSE = 600;
 
 export function Tree({ store, actions, view }: Page) {
-  const more = extra.value;
   const filter = useSignal("");
   const hello = store.hello.value;
   const tensors = hello?.tensors;
@@ -64,7 +65,7 @@ export function Tree({ store, actions, view }: Page) {
           </span>
         )}
       </div>
-      {more ? <more.SortBar {...{ store, actions, view }} /> : <div class="wl-sort" />}
+      <SortBar {...{ store, actions, view }} />
       {hello && shown.rows.length === 0 && (
         <p class="wl-hint">{match ? "No name has this in it. * stands for anything." : "No parameters or buffers."}</p>
       )}
@@ -102,10 +103,10 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
   const open = store.open.value?.name;
   const position = rows.findIndex((row) => row.node === active.value);
   const [start, end] = rowsInSight(sight, rows.length, ROW);
-  const glances = extra.value?.glancesOf(page);
-  const version = glances?.version.value;
+  const glances = glancesOf(page);
+  const version = glances.version.value;
   useEffect(() => {
-    glances?.want(
+    glances.want(
       view.id,
       rows.slice(start, end).flatMap(({ node }) => (node.tensor >= 0 ? [node.name] : [])),
     );
@@ -148,6 +149,11 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
     view.drawer.value = false;
     void actions.openTensor(row.node.name);
   }
+
+  // The same function for all rows and drawings, so that a row that stays as it is is not drawn again.
+  const latest = useRef(activate);
+  latest.current = activate;
+  const pick = useCallback((row: Row) => latest.current(row), []);
 
   function onKey(event: KeyboardEvent): void {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -201,10 +207,10 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
             open={row.node.tensor >= 0 && row.node.name === open}
             gradient={row.node.tensor >= 0 ? status.value.get(row.node.name) : undefined}
             tensors={tensors}
-            glance={row.node.tensor >= 0 ? glances?.get(row.node.name) : undefined}
+            glance={row.node.tensor >= 0 ? glances.get(row.node.name) : undefined}
             number={text?.(row.node.tensor)}
             held={row.node.tensor >= 0 && held.value.has(row.node.name)}
-            onPick={() => activate(row)}
+            onPick={pick}
           />
         ))}
       </div>
@@ -224,63 +230,64 @@ interface RowProps {
   /** In place of the shape, when the rows are sorted by one; the label is then the whole name. */
   number: string | undefined;
   held: boolean;
-  onPick(): void;
+  onPick(row: Row): void;
 }
 
-function TreeRow({ id, row, top, active, open, gradient, tensors, glance, number, held, onPick }: RowProps) {
-  const { node } = row;
-  const isModule = node.kind === "module";
-  const more = extra.value;
-  const words = more ? more.rowWords({ node, tensors, gradient, held, glance }) : [node.name];
-  const shape = <span class="wl-dims">{number ?? dims(tensors?.shape[node.tensor] ?? [])}</span>;
-  return (
-    <div
-      id={id}
-      role="treeitem"
-      class={`wl-row${isModule ? " wl-module" : ""}${active ? " wl-active" : ""}`}
-      style={{ top: `${top}px`, "--wl-depth": row.level - 1 }}
-      tabIndex={-1}
-      data-name={node.name}
-      data-kind={node.kind}
-      data-status={gradient?.status}
-      aria-label={words.join(", ")}
-      aria-level={row.level}
-      aria-setsize={row.setsize}
-      aria-posinset={row.posinset}
-      aria-expanded={node.children.length > 0 ? row.expanded : undefined}
-      aria-selected={open}
-      title={words.join("\n")}
-      onClick={onPick}
-    >
-      {isModule ? (
-        <Fold leaf={node.children.length === 0} open={row.expanded} />
-      ) : (
-        <Sign node={node} gradient={gradient} tensors={tensors} />
-      )}
-      <span class={`wl-label${number === undefined ? "" : " wl-tail"}`}>
-        {number === undefined ? node.label : <bdi dir="ltr">{node.name}</bdi>}
-      </span>
-      {isModule ? (
-        <span class="wl-type">{node.type}</span>
-      ) : (
-        <span class="wl-marks wl-num">
-          {held && (
-            <svg class="wl-pin" viewBox="0 0 12 12" aria-hidden="true">
-              <path d="M4 1h4l-.5 4L9.5 7v1h-7V7l2-2zM6 8v3.5" fill="currentColor" stroke="currentColor" />
-            </svg>
-          )}
-          {(tensors?.aliases[node.tensor]?.length ?? 0) > 0 && <span class="wl-tied">tied</span>}
-          {more ? (
-            <more.RowGlance of={glance} narrow={number !== undefined}>
-              {shape}
-            </more.RowGlance>
-          ) : (
-            shape
-          )}
+/** Scrolling draws only the rows that come in. */
+class TreeRow extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    return (Object.keys(next) as (keyof RowProps)[]).some((key) => next[key] !== this.props[key]);
+  }
+
+  render({ id, row, top, active, open, gradient, tensors, glance, number, held, onPick }: RowProps) {
+    const { node } = row;
+    const isModule = node.kind === "module";
+    const words = rowWords({ node, tensors, gradient, held, glance });
+    return (
+      <div
+        id={id}
+        role="treeitem"
+        class={`wl-row${isModule ? " wl-module" : ""}${active ? " wl-active" : ""}`}
+        style={{ top: `${top}px`, "--wl-depth": row.level - 1 }}
+        tabIndex={-1}
+        data-name={node.name}
+        data-kind={node.kind}
+        data-status={gradient?.status}
+        aria-label={words.join(", ")}
+        aria-level={row.level}
+        aria-setsize={row.setsize}
+        aria-posinset={row.posinset}
+        aria-expanded={node.children.length > 0 ? row.expanded : undefined}
+        aria-selected={open}
+        title={words.join("\n")}
+        onClick={() => onPick(row)}
+      >
+        {isModule ? (
+          <Fold leaf={node.children.length === 0} open={row.expanded} />
+        ) : (
+          <Sign node={node} gradient={gradient} tensors={tensors} />
+        )}
+        <span class={`wl-label${number === undefined ? "" : " wl-tail"}`}>
+          {number === undefined ? node.label : <bdi dir="ltr">{node.name}</bdi>}
         </span>
-      )}
-    </div>
-  );
+        {isModule ? (
+          <span class="wl-type">{node.type}</span>
+        ) : (
+          <span class="wl-marks wl-num">
+            {held && (
+              <svg class="wl-pin" viewBox="0 0 12 12" aria-hidden="true">
+                <path d="M4 1h4l-.5 4L9.5 7v1h-7V7l2-2zM6 8v3.5" fill="currentColor" stroke="currentColor" />
+              </svg>
+            )}
+            {(tensors?.aliases[node.tensor]?.length ?? 0) > 0 && <span class="wl-tied">tied</span>}
+            <RowGlance of={glance} narrow={number !== undefined}>
+              <span class="wl-dims">{number ?? dims(tensors?.shape[node.tensor] ?? [])}</span>
+            </RowGlance>
+          </span>
+        )}
+      </div>
+    );
+  }
 }
 
 function Fold({ leaf, open }: { leaf: boolean; open: boolean }) {

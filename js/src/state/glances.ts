@@ -42,6 +42,9 @@ export interface Glances {
 
 const BARS = 24;
 const BATCH = 128;
+/** Of a batch that nobody scrolls past: as many as the kernel takes, in as many letters as a message holds easily. */
+const LARGE = 2048;
+const LETTERS = 200_000;
 /** Lets the first tiles and a fast scroll go by. */
 const PAUSE = 60;
 const FIRST_PICTURE = 1500;
@@ -93,10 +96,10 @@ export function createGlances(store: Store, { request, meet }: Pick<Actions, "re
   }
 
   /** One batch; rejects when the kernel refuses or is gone. */
-  function fetch(names: readonly string[]): Promise<void> {
+  function fetch(names: readonly string[], most = BATCH): Promise<void> {
     const revision = store.revision.peek();
     const run = async (): Promise<void> => {
-      const { reply, buffer, revision: shown } = await request("glances", { names: names.slice(0, BATCH) });
+      const { reply, buffer, revision: shown } = await request("glances", { names: head(names, most) });
       take(reply.glances, buffer);
       meet(shown);
       // Changed while they were on their way: these may be older than the change.
@@ -142,7 +145,7 @@ export function createGlances(store: Store, { request, meet }: Pick<Actions, "re
         tell(names.length - left.length);
         // Somebody else's batch, or its failure, is not ours.
         if (asking) await (asking as Promise<void>).catch(() => {});
-        else await fetch(left);
+        else await fetch(left, LARGE);
       }
     },
     mark(changed) {
@@ -152,4 +155,13 @@ export function createGlances(store: Store, { request, meet }: Pick<Actions, "re
       soon(PAUSE);
     },
   };
+}
+
+function head(names: readonly string[], most: number): string[] {
+  let letters = 0;
+  const end = names.findIndex((name, at) => {
+    letters += name.length;
+    return at > 0 && (at >= most || letters > LETTERS);
+  });
+  return names.slice(0, end < 0 ? most : end);
 }
