@@ -467,3 +467,49 @@ def test_diagnosing_twice_says_the_same():
         lab.model.blocks[1].fc.weight.fill_(0.03)
     first = copy.deepcopy([(f.kind, f.name, f.text, f.severity) for f in lab.diagnose()])
     assert [(f.kind, f.name, f.text, f.severity) for f in lab.diagnose()] == first
+
+
+def test_a_scale_that_a_depthwise_layer_and_its_norm_divide_out_is_invariant():
+    """G4: not vanishing, since the layers before it get their gradient."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    ).double()  # fmt: skip
+    lab = wl.Lab(model, batch=(INPUTS["images"].double(), LABELS), loss=F.cross_entropy)
+    model[4].eps = 1e-30
+    found = lab.diagnose()
+    assert found.serious == []
+    assert "1.weight" in [f.name for f in found.of("invariant")]
+
+
+@pytest.mark.filterwarnings("ignore:the optimizer trains")
+def test_an_optimizer_of_a_copy_of_the_model_is_stale():
+    """G7: for every parameter, and told apart from one that trains a second model beside this one."""
+    model = mlp()
+    found = lab_of("mlp", model, torch.optim.SGD(copy.deepcopy(model).parameters(), 0.1)).diagnose()
+    assert [f.name for f in found.of("optimizer_stale")] == [name for name, _ in model.named_parameters()]
+    both = torch.optim.SGD([*model.parameters(), *nn.Linear(2, 3).parameters()], 0.1)
+    found = lab_of("mlp", model, both).diagnose()
+    assert found.serious == []
+    assert "[3, 2], [3]" in found.of("optimizer_stale")[0].evidence[0]
+
+
+def test_functions_that_share_a_path_are_told_apart():
+    """G9: two dead ReLUs of different width in one forward."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(7, 24), nn.Linear(24, 9), nn.Linear(9, 5)
+
+        def forward(self, x):
+            return self.c(F.relu(self.b(F.relu(self.a(x)))))
+
+    lab = lab_of("mlp", Net())
+    with torch.no_grad():
+        lab.model.a.bias[5] = -30
+        lab.model.b.bias[2:4] = -30
+    assert {f.name for f in lab.diagnose().of("dead_relu")} == {"a.bias", "b.bias"}
+    lab.repair_all()
+    assert lab.model.a.bias[5] == 0
+    assert not lab.model.b.bias[2:4].any()

@@ -185,6 +185,11 @@ def weak(evidence: Evidence, found: Found) -> None:
             )
         )
     rest = tuple(name for name in names if name not in evidence.cancelled)
+    for name in [name for name in rest if _divided_out(evidence, name)]:
+        text = f"{name}: gradients pass it and are far larger before it: what follows divides this scale out again."
+        seen = ("parameters further from the loss get an ordinary gradient",)
+        found.add(Cause("invariant", name, (name,), "info", text, seen, None, f"{name} has no effect", name))
+        rest = tuple(other for other in rest if other != name)
     if not rest:
         return
     small = [name for name in evidence.scales if 0 < float(evidence.tree.tensor(name).detach().abs().max()) < 1e-3]
@@ -225,6 +230,27 @@ def weak(evidence: Evidence, found: Found) -> None:
     found.add(
         Cause("vanishing", at.path if at is not None else "", rest, "warning", text, seen, repair, "Vanishing gradient")
     )
+
+
+def _divided_out(evidence: Evidence, name: str) -> bool:
+    """Whether a vector gets next to nothing although gradients pass it: a scale before a depthwise layer and its BatchNorm.
+
+    What vanishes on its way back is small for all that comes before.
+    """
+    if len(evidence.tree[name].shape) != 1:
+        return False
+    waiting = [index for op in evidence.consumers(name) for index in op.inputs]
+    seen: set[int] = set()
+    while waiting:
+        index = waiting.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        op = evidence.ops[index]
+        if any(evidence.status.get(other) == "flowing" for other in op.parameters):
+            return True
+        waiting += op.inputs
+    return False
 
 
 def _narrowest(evidence: Evidence, steps: list[tuple[Op, float]]) -> tuple[Op | None, float, int]:

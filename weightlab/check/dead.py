@@ -82,7 +82,8 @@ def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
     for source in upstream(evidence, op):
         for name in evidence.weights(source):
             value = evidence.tree.tensor(name).detach()
-            if not value.ndim or value.shape[0] != dead.numel():
+            axis = 1 if source.name.startswith("conv_transpose") and value.ndim > 1 else 0
+            if not value.ndim or value.shape[axis] != dead.numel():
                 continue
             if _is_shift(source, name, value):
                 # A shift before a normalisation is subtracted again; one right before the ReLU decides.
@@ -92,11 +93,11 @@ def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
                         return None
                     shifts.append(name)
             elif value.ndim > 1 or source.name in NORMS:
-                silent = all_zero_along(value, 0).cpu() & dead
+                silent = all_zero_along(value, axis).cpu() & dead
                 if bool(silent.any()):  # of several dead units, those that the others' luck does not explain
                     stays = f", {shifts[-1]} is not above 0 there" if shifts else ""
                     so = f"so {op.where} gets nothing above 0{stays}, and its derivative there is 0"
-                    return weight_cause(name, silent, 0, so)
+                    return weight_cause(name, silent, axis, so)
                 if source.name not in NORMS and value.shape[1:2] != (1,):  # a depthwise kernel keeps units apart
                     return None
     return None

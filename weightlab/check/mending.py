@@ -89,8 +89,14 @@ def _revive(
 
 
 def _silent_op(cause: Cause, evidence: Evidence) -> Op | None:
+    """The Op that a `dead_relu` is about. Functions called in one forward share a path: the counts tell them apart."""
     for op in evidence.ops:
-        if op.path == cause.at and op.name in RELU and op.highest is not None and bool((op.highest <= 0).any()):
+        if op.path != cause.at or op.name not in RELU or op.highest is None:
+            continue
+        dead = op.highest <= 0
+        if not cause.title.startswith(f"{int(dead.sum())} of {dead.numel()} "):
+            continue
+        if cause.name is None or any(cause.name in evidence.weights(source) for source in upstream(evidence, op)):
             return op
     return None
 
@@ -103,7 +109,7 @@ def _unsaturate(
         region = Region.parse(cause.region, tree[cause.name].shape, cause.name)
         fill_ = Edit(cause.name, region, "fill_", {"value": 0.0})
         return Repair(f"Set {cause.name}{cause.region} to 0.", (fill_,))
-    op = next((op for op in evidence.ops if op.path == cause.at and op.grads), None)
+    op = next((op for op in evidence.ops if op.path == cause.at and _passes_nothing(evidence, op, cause)), None)
     if op is None:
         return None
     edits: list[Edit] = []
@@ -125,6 +131,14 @@ def _unsaturate(
         return None
     text = ", and ".join(said)
     return Repair(text[0].upper() + text[1:] + ".", tuple(edits))
+
+
+def _passes_nothing(evidence: Evidence, op: Op, cause: Cause) -> bool:
+    """Whether this Op of the cause's name got a gradient and passed none on."""
+    if not cause.text.startswith(f"{op.where}:") or not op.grads or all(grad.zero for grad in op.grads):
+        return False
+    sources = [source for source in evidence.data(op) if source.grads]
+    return all(grad.zero for source in sources for grad in source.grads)
 
 
 def _is_large_shift(value: Tensor, name: str, source: Op) -> bool:
