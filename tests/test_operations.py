@@ -256,6 +256,20 @@ def test_prune_zeros_the_smallest_magnitudes_with_ties_by_index(amount: float, a
     assert torch.equal(lab["weight"].value, want)
 
 
+@pytest.mark.parametrize("by", ["magnitude", "random"])
+@pytest.mark.parametrize(("amount", "gone"), [(0, 0), (1, 1), (0.4, 0), (1.0, 1)])
+def test_prune_along_the_only_axis_has_one_cell_a_slice(amount: float, gone: int, by: str, lab: wl.Lab) -> None:
+    lab["weight"].fill_(2.0)
+    lab["weight"][:, 3].prune_(amount, by=by, axis=0, seed=4 if by == "random" else None)
+    assert (lab["weight"].value[:, 3] == 0).all(0).item() is bool(gone)
+    assert int((lab["weight"].value == 0).sum()) == 5 * gone
+    twin = nn.Linear(7, 5)
+    with torch.no_grad():
+        twin.weight.fill_(2.0)
+    exec(lab.history[-1].code, {"torch": torch, "model": twin})
+    assert torch.equal(twin.weight, lab["weight"].value)
+
+
 def test_random_pruning_takes_the_asked_count_per_slice(lab: wl.Lab) -> None:
     lab["weight"].fill_(1.0)
     lab["weight"].prune_(3, by="random", axis=0, seed=1)

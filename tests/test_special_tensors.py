@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -408,3 +409,20 @@ def test_an_autocast_block_sees_the_edit() -> None:
         model(inputs)
         lab["weight"].fill_(1.0)
         assert model(inputs).tolist() == [[3.0, 3.0]]
+
+
+def test_what_torch_says_of_a_computed_weight_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """J11: never a bare IndexError, also on the way through the originals."""
+    from weightlab.edit import operations
+
+    def failing(args: Any, target: Any) -> Callable[[Tensor], None]:
+        return lambda cells: cells.select(9, 0).zero_() and None
+
+    known = operations.OPERATIONS
+    monkeypatch.setattr(operations, "OPERATIONS", {**known, "neg_": replace(known["neg_"], change=failing)})
+    lab = wl.Lab(parametrizations.weight_norm(nn.Linear(4, 3)))
+    before = {name: raw(tensor) for name, tensor in lab.model.state_dict().items()}
+    with pytest.raises(wl.EditRefused, match=r"weight \[3, 4\]: neg_ failed: Dimension out of range"):
+        lab["weight"].neg_()
+    assert {name: raw(tensor) for name, tensor in lab.model.state_dict().items()} == before
+    assert lab.history == ()

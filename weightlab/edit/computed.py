@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from weightlab.edit.operations import Edit, prepare
-from weightlab.edit.step import target_of
+from weightlab.edit.step import TORCH_SAYS_NO, refusal, target_of
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -40,8 +40,11 @@ def apply_through_originals(journal: Journal, edit: Edit, moments: str | None) -
         raise EditRefused(f"{info.title}: {info.reason}")
     asked = current.clone()
     with storage.writing(asked):
-        prepared = prepare(edit, target_of(info, asked, edit.region), "weight")
-        storage.write(asked, edit.region, prepared.change)
+        try:
+            prepared = prepare(edit, target_of(info, asked, edit.region), "weight")
+            storage.write(asked, edit.region, prepared.change)
+        except TORCH_SAYS_NO as error:
+            raise refusal(info, edit, error) from error
     if not bool(storage.differing(asked, current).any()):
         return None
     path, _, local = info.name.rpartition(".")

@@ -208,7 +208,8 @@ def _prune_change(args: Args, target: Target) -> Change:
         else:
             score = cells.abs()
         axis = args.get("axis")
-        rows = score.flatten()[None] if axis is None else score.movedim(axis, 0).flatten(1)
+        # At least one axis beside `axis`, so that a slice of cells with a single axis is one cell.
+        rows = score.flatten()[None] if axis is None else score.movedim(axis, 0).unsqueeze(-1).flatten(1)
         count = _prune_count(args, rows.shape[1])
         order = rows.argsort(dim=1, stable=True)[:, :count]
         gone = torch.zeros(rows.shape, dtype=torch.bool, device=cells.device).scatter_(1, order, True)
