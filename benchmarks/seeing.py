@@ -37,6 +37,8 @@ from weightlab.jupyter.built import built
 from weightlab.jupyter.protocol import Session
 
 SCREEN = (600, 1000)  # height and width in pixels
+CLOSER = (2, 6, 16)  # pixels a cell, closer than one
+EXACT = 6  # pixels of a cell from which on the page asks for exact numbers
 TILE = 128  # bins along each side
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -99,13 +101,15 @@ def norm_of(weight: Tensor) -> Callable[[], float]:
 
 
 def overview_level(rows: int, columns: int) -> tuple[int, int]:
-    """Per axis the coarsest level with at least one bin per pixel, for the whole sheet on the screen."""
-    return tuple(max(0, math.floor(math.log2(n / pixels))) for n, pixels in zip((rows, columns), SCREEN, strict=True))  # type: ignore[return-value]
+    """Per axis the finest level with at most one bin per pixel, for the whole sheet on the screen: the page's own rule."""
+    return tuple(max(0, math.ceil(math.log2(n / pixels))) for n, pixels in zip((rows, columns), SCREEN, strict=True))  # type: ignore[return-value]
 
 
-def tiles_of(rows: int, columns: int, level: tuple[int, int], top: int = 0, left: int = 0) -> list[list[int]]:
+def tiles_of(
+    rows: int, columns: int, level: tuple[int, int], top: int = 0, left: int = 0, pixels_a_bin: int = 1
+) -> list[list[int]]:
     """Tiles of a level that a screen shows whose upper left cell is given."""
-    spans = [(start, min(start + (pixels << up), n), TILE << up) for start, pixels, n, up in
+    spans = [(start, min(start + (pixels // pixels_a_bin << up), n), TILE << up) for start, pixels, n, up in
              zip((top, left), SCREEN, (rows, columns), level, strict=True)]  # fmt: skip
     down, across = (range(start // span, -(-stop // span)) for start, stop, span in spans)
     return [[*level, r, c] for r in down for c in across]
@@ -160,12 +164,15 @@ def screens(size: int, repeat: int) -> list[Row]:
     fresh, again, sent = [], [], []
     seen: set[tuple[int, ...]] = set()
     for _ in range(40 * repeat):
-        level = (chance.randrange(overview_level(size, size)[0] + 1),) * 2
-        corner = [chance.randrange(max(1, size - (pixels << up))) for pixels, up in zip(SCREEN, level, strict=True)]
-        shown = tiles_of(size, size, level, *corner)
-        # As a page does: what it has is not asked for again, and the finest level travels exactly.
+        zoom = chance.randrange(-len(CLOSER), overview_level(size, size)[0] + 1)
+        level, large = ((zoom, zoom), 1) if zoom >= 0 else ((0, 0), CLOSER[zoom])
+        corner = [
+            chance.randrange(max(1, size - (pixels // large << up))) for pixels, up in zip(SCREEN, level, strict=True)
+        ]
+        shown = tiles_of(size, size, level, *corner, large)
+        # As a page does: what it has is not asked for again, and only cells that are looked at alone travel exactly.
         new = [at for at in shown if tuple(at) not in seen]
-        encoding = "f32" if level == (0, 0) else "q8"
+        encoding = "f32" if large >= EXACT else "q8"
         if new:
             fresh.append(seconds(lambda new=new, encoding=encoding: kernel.tiles(new, encoding)))
         kernel.bytes = 0

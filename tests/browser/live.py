@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,22 @@ class Widget:
         """Where on the page a cell is drawn."""
         drawn = self._drawn(name, index)
         return drawn["x"], drawn["y"]
+
+    def reads(self, name: str, index: Sequence[int], text: str) -> None:
+        """Point at a cell until the line below the picture says this.
+
+        The mouse moves again where the picture has moved under it: what is drawn beside it arrives later, and takes room.
+        """
+        line = self.root.locator(".wl-read")
+        deadline = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < deadline:
+            self.page.mouse.move(*self.point_of(name, index))
+            try:
+                expect(line).to_contain_text(text, timeout=500)
+            except AssertionError:
+                continue
+            return
+        expect(line).to_contain_text(text)
 
     def label_of_filter(self, name: str, number: int) -> tuple[float, float]:
         """Where the label of a convolution's filter stands: left of its row, or above it in a contact sheet."""

@@ -145,8 +145,7 @@ def test_sorted_rows_are_drawn_read_and_edited_as_the_rows_that_they_are(noteboo
 
     # Profiles of what is drawn, in the read-out.
     widget.root.get_by_label("Edges").select_option("zeros")
-    widget.page.mouse.move(*widget.point_of("fc.weight", (third, 4)))
-    expect(widget.root.locator(".wl-read")).to_contain_text(f"out {third}: zeros 1")
+    widget.reads("fc.weight", (third, 4), f"out {third}: zeros 1")
 
 
 def test_filters_of_three_inputs_are_drawn_in_colour_and_picked_whole(notebook: LiveNotebook) -> None:
@@ -175,5 +174,4 @@ def test_filters_of_three_inputs_are_drawn_in_colour_and_picked_whole(notebook: 
 
     # The norm layer behind, beside its filters.
     widget.root.get_by_label("Edges").select_option("scale")
-    widget.page.mouse.move(*widget.point_of("image.weight", (2, 1, 1, 1)))
-    expect(widget.root.locator(".wl-read")).to_contain_text("out 2: scale −1")
+    widget.reads("image.weight", (2, 1, 1, 1), "out 2: scale −1")
