@@ -74,7 +74,7 @@ def test_a_part_of_another_model_is_copied_and_averaged_by_mouse(notebook: LiveN
     expect(dialog.get_by_role("alert")).to_contain_text("fc.weight [6, 24]")
     dialog.get_by_role("button", name="Cancel").click()
     widget.select("[:5]")
-    expect(widget.region).to_have_value("[:5]")
+    expect(widget.region).to_have_value("[0:5]")
     more(widget, "More…", "Copy from…")
     expect(dialog).to_contain_text("120 cells change")
     widget.changes(dialog.get_by_role("button", name="Apply").click)
