@@ -72,7 +72,7 @@ class Checking(Part):
             >>> [finding.kind for finding in Lab(model).diagnose().serious]
             ['symmetric_units']
         """
-        with self.lock:
+        with self.steps.alone():
             self.diagnosis = diagnose(self.tree, self.probe, self.optimizer)
         return self.diagnosis
 
@@ -169,7 +169,8 @@ class Checking(Part):
     def _lsuv(self, action: Action) -> None:
         for name in action.names:
             for _ in range(ROUNDS):  # a bias does not scale with the weight, so that once is not exact
-                by = factor(self.tree, self.probe, name)
+                with self.steps.alone():
+                    by = factor(self.tree, self.probe, name)
                 if by is None:
                     break
                 self.journal.apply(Edit(name, Region.whole(self.tree[name].shape), "mul_", {"value": by}))

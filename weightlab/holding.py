@@ -83,3 +83,4 @@ class Holding(Part):
             self.holds.enforce()
             if self._updates is not None:
                 self._updates.after()  # what a hold put back was not changed
+        self.steps.end()

@@ -34,6 +34,7 @@ from weightlab.model.tree import ParameterTree
 from weightlab.overview import Overview
 from weightlab.train.constraints import Constraints
 from weightlab.train.optimizer_state import moments_of, strangers
+from weightlab.train.steps import Steps
 from weightlab.weight import WeightRef
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self.journal = Journal(self.tree, undo_bytes)
         self.snapshots = Snapshots(self.tree)
         self.holds = Constraints(self.tree)
+        self.steps = Steps(model, self.lock)
         self.offers: dict[str, Any] = {}
         self._hold_hook: Any = None
         self.journal.before_write = self._before_write
@@ -267,16 +269,19 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
         Raises:
             ProbeFailed: the model or the loss raised or ran out of memory, or no input for it could be made.
+
+        Once a page shows this Lab, a call from another thread than the one that trains waits for the end of its step.
         """
-        with self.lock:
-            report = self._check(microbatch, verify)
+        report = self.steps.call(lambda: self._check(microbatch, verify))
         self._tell([])
         return report
 
     def _check(self, microbatch: int | None = None, verify: int = 0) -> GradientReport:
         before, self.checked_revision = self.checked_revision, self.revision
         try:
-            observation = check(self.tree, self.probe, tuple(self._gradients), microbatch=microbatch, verify=verify)
+            with self.steps.alone():
+                kept = tuple(self._gradients)
+                observation = check(self.tree, self.probe, kept, microbatch=microbatch, verify=verify)
         except Cancelled:
             self.checked_revision = before  # there is still the report from before, and it is as old as it was
             raise
@@ -289,7 +294,8 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         return observation.report
 
     def _observe(self, keep: tuple[str, ...]) -> Observation:
-        return check(self.tree, self.probe, keep)
+        with self.steps.alone():
+            return check(self.tree, self.probe, keep)
 
     def widget(self) -> LabWidget:
         """The page, as an ipywidget: one per Lab, with as many views as you like."""
@@ -333,7 +339,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()
             self.revision += 1
-            if self.auto_check and check:
+            if self.auto_check and check and not self.steps.elsewhere:
                 try:
                     self._check()
                 except (ProbeFailed, Cancelled):

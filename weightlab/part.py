@@ -20,6 +20,7 @@ from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.see.layout import Layout
 from weightlab.train.constraints import Constraints
+from weightlab.train.steps import Steps
 from weightlab.train.updates import Updates
 
 
@@ -33,6 +34,7 @@ class Part(ABC):
     journal: Journal
     snapshots: Snapshots
     holds: Constraints
+    steps: Steps
     report: GradientReport | None
     _updates: Updates | None
     offers: dict[str, Any]  # other models by label, which the page may copy from

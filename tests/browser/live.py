@@ -205,10 +205,20 @@ class Widget:
         box.fill("")
 
     def painted(self, name: str) -> None:
-        """Wait until every visible tile of the present revision is drawn."""
+        """Wait until every visible tile of the present revision is drawn, and the picture keeps its place for three frames.
+
+        What stands beside it (chips of axes, profiles) may arrive a moment after the tiles, and takes room.
+        """
         self.page.wait_for_function(
-            """([root, name]) => root.querySelector('[data-wl="heatmap"]')?.dataset.painted
-                === `${name}@${root.dataset.revision}`""",
+            """([root, name]) => {
+                const stage = root.querySelector('[data-wl="heatmap"]');
+                if (stage?.dataset.painted !== `${name}@${root.dataset.revision}`) return false;
+                const {x, y, width, height} = stage.getBoundingClientRect();
+                const place = [stage.dataset.painted, x, y, width, height].join();
+                stage.__wl_calm = stage.__wl_place === place ? stage.__wl_calm + 1 : 0;
+                stage.__wl_place = place;
+                return stage.__wl_calm >= 3;
+            }""",
             arg=[self.root.element_handle(), name],
         )
 

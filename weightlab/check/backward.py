@@ -58,8 +58,12 @@ class Backward:
         reached = {id(leaf) for leaf in leaves}
         # A closure, or a list two levels deep, may have brought a real parameter into the graph: it is measured there.
         sources = list(self._sandbox.aliases.items())
-        real = self._sandbox.real.items()
-        sources += [(name, p) for name, held in real for p in held if id(p) in reached and p.requires_grad]
+        for name, held in self._sandbox.real.items():
+            for parameter in held:
+                if reentrant or id(parameter) in reached:  # a recomputation may reach what this graph does not show
+                    self._sandbox.put_aside(parameter)
+                if id(parameter) in reached and parameter.requires_grad:
+                    sources.append((name, parameter))
         handles = []
         for name, leaf in sources:
             if id(leaf) not in self._waiting:

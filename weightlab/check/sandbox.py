@@ -53,6 +53,7 @@ class Sandbox:
         self._stand_in: dict[int, Tensor] = {}
         self._copies: set[int] = set()
         self._leaves: set[int] = set()  # ids of aliases
+        self._aside: set[int] = set()  # ids of real parameters whose .grad was put aside
         self._kept: list[Tensor] = []  # keeps the ids above alive
         self._owners: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor, Any]] = {}
@@ -69,9 +70,6 @@ class Sandbox:
             attributes = Attributes(self._stand_in_for, self._undo)
             for module in self._modules:
                 attributes.note(module)
-            for held in self.real.values():
-                for parameter in held:
-                    self._put_aside(parameter)
         except BaseException:
             self.__exit__()
             raise
@@ -179,10 +177,14 @@ class Sandbox:
         if storage and all(tensor is not other for other in held):
             held.append(tensor)
 
-    def _put_aside(self, parameter: Tensor) -> None:
-        """Take `.grad` and hooks off a real parameter: a closure may still bring it into the graph."""
-        if not parameter.is_leaf or not parameter.requires_grad:
+    def put_aside(self, parameter: Tensor) -> None:
+        """Take `.grad` and hooks off a real parameter that the backward may reach all the same, until the end.
+
+        No other one is touched: an optimizer's step on another thread finds its gradients where they were.
+        """
+        if id(parameter) in self._aside or not parameter.is_leaf or not parameter.requires_grad:
             return
+        self._aside.add(id(parameter))
         grad, after, hooks = parameter.grad, parameter._post_accumulate_grad_hooks, parameter._backward_hooks
 
         def put_back() -> None:

@@ -14,8 +14,11 @@ import contextvars
 import queue
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any
+
+from IPython import get_ipython
 
 
 def answer_from_any_thread(comm: Any) -> None:
@@ -60,3 +63,22 @@ class Worker:
                 Exception
             ):  # a page that went away while it was being answered: the next one is answered all the same
                 traceback.print_exc()
+
+
+def when_cells_end(method: Callable[[], None]) -> Callable[[], None]:
+    """Call a method, on the main thread, after each cell, while its object lives; returns the unsubscription.
+
+    Outside IPython nothing happens.
+    """
+    shell = get_ipython()
+    found = weakref.WeakMethod(method)
+
+    def ended(*_: Any) -> None:
+        callback = found()
+        if callback is not None and threading.current_thread() is threading.main_thread():  # not a subshell's cell
+            callback()
+
+    if shell is None:
+        return lambda: None
+    shell.events.register("post_run_cell", ended)
+    return lambda: shell.events.unregister("post_run_cell", ended)

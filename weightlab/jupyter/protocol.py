@@ -359,11 +359,15 @@ class Session:
         return self._after(self.lab.redo(fields.get("force", False), check=False))
 
     def check(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
+        # Behind a step of training it runs when that ends, and is told by a push: the page is answered meanwhile.
+        self.lab.steps.later("check", self._check)
+        return {"state": describe.state(self.lab)}
+
+    def _check(self) -> None:
         try:
             self.lab.check_gradients()
         except ProbeFailed:
             pass  # a failed check is a state of the gradient panel, not of the request: describe.state carries it
-        return {"state": describe.state(self.lab)}
 
     def set(self, fields: Reply, buffers: Sequence[Any], made: Buffers) -> Reply:
         self.lab.auto_check = fields["auto_check"]

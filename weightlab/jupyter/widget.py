@@ -12,7 +12,7 @@ import traitlets
 from weightlab.jupyter import describe
 from weightlab.jupyter.built import STATIC, built
 from weightlab.jupyter.fields import VERSION
-from weightlab.jupyter.kernel import Worker, answer_from_any_thread, threads_may_send
+from weightlab.jupyter.kernel import Worker, answer_from_any_thread, threads_may_send, when_cells_end
 from weightlab.jupyter.protocol import Session
 from weightlab.lab import Lab
 from weightlab.model.region import Region
@@ -58,10 +58,14 @@ class LabWidget(anywidget.AnyWidget):
         self._worker = Worker() if threads_may_send(self.comm) else None
         self.on_msg(self._receive)
         self._unsubscribe = lab.on_change(self._follow)
+        lab.steps.watch(lab.optimizer)
+        self._forget_cells = when_cells_end(lab.steps.end)
 
     def close(self) -> None:
         """Close all views and stop following the Lab; showing the Lab again makes a new widget."""
         self._unsubscribe()
+        self._forget_cells()
+        self._lab.steps.unwatch()
         if self._worker is not None:
             self._worker.close()
         super().close()

@@ -1,0 +1,192 @@
+"""G1, T1: a check on another thread never meets a step of training, and waits for its end without holding the page up."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import weightlab as wl
+from weightlab.errors import ProbeFailed
+
+PATIENCE = 20  # seconds
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))
+
+
+BATCH = torch.randn(8, 6), torch.arange(8) % 3
+
+
+@pytest.fixture
+def lab() -> Iterator[wl.Lab]:
+    model = net()
+    lab = wl.Lab(model, batch=BATCH, loss=F.cross_entropy, optimizer=torch.optim.Adam(model.parameters()))
+    lab.steps.watch(lab.optimizer)
+    yield lab
+    lab.steps.unwatch()
+
+
+def elsewhere(function: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def in_flight(lab: wl.Lab) -> bool:
+    found: list[bool] = []
+    elsewhere(lambda: found.append(lab.steps.elsewhere)).join(PATIENCE)
+    return found[0]
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> list[Tensor]:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(BATCH[0]), BATCH[1]).backward()
+        assert all(type(p) is nn.Parameter and p.grad is not None for p in model.parameters())
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_checks_on_another_thread_do_not_change_what_a_training_loop_computes(lab: wl.Lab) -> None:
+    twin = copy.deepcopy(lab.model)
+    wanted = train(twin, torch.optim.Adam(twin.parameters()), 120)
+    over, checks = threading.Event(), []
+
+    def check() -> None:
+        while not over.is_set():
+            checks.append(lab.check_gradients().loss)
+
+    thread = elsewhere(check)
+    assert lab.optimizer is not None
+    try:
+        got = train(lab.model, lab.optimizer, 120)
+    finally:
+        over.set()
+        lab.steps.end()
+        thread.join(PATIENCE)
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+    assert len(checks) > 3
+
+
+def test_what_is_asked_for_later_runs_on_the_training_thread_when_its_step_ends(lab: wl.Lab) -> None:
+    ran: list[threading.Thread] = []
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    elsewhere(lambda: [lab.steps.later("one", lambda: ran.append(threading.current_thread())) for _ in range(3)]).join()
+    assert ran == []
+    loss.backward()
+    assert ran == []
+    assert lab.optimizer is not None
+    lab.optimizer.step()
+    assert ran == [threading.current_thread()]  # once for each key
+
+
+@pytest.mark.parametrize("how", ["step", "lab.step", "forward", "graph", "no_grad", "raises"])
+def test_a_step_is_over(how: str, lab: wl.Lab) -> None:
+    model = lab.model
+    if how == "graph":  # of a loop whose optimizer the Lab does not know
+        lab.steps.unwatch()
+        lab.steps.watch(None)
+    loss = F.cross_entropy(model(BATCH[0]), BATCH[1])
+    assert in_flight(lab)
+    if how == "step":
+        loss.backward()
+        lab.optimizer.step()
+    elif how == "lab.step":
+        lab.step()
+    elif how == "forward":
+        ran: list[int] = []
+        elsewhere(lambda: lab.steps.later("one", lambda: ran.append(1))).join()
+        loss = model(BATCH[0]).sum()
+        assert ran == [1]
+    elif how == "graph":
+        del loss
+    elif how == "no_grad":
+        with torch.no_grad():
+            model(BATCH[0])
+    else:
+        with pytest.raises(RuntimeError):
+            model(torch.randn(2, 5))
+    gc.collect()
+    assert in_flight(lab) is (how == "forward")  # which begins the next one
+
+
+def test_a_step_ends_with_its_thread(lab: wl.Lab) -> None:
+    kept: list[Tensor] = []
+    elsewhere(lambda: kept.append(lab.model(BATCH[0]))).join()
+    assert not lab.steps.elsewhere
+    assert lab.check_gradients().loss > 0
+
+
+def test_a_check_that_cannot_wait_is_refused_with_a_reason(lab: wl.Lab) -> None:
+    said: list[str] = []
+
+    def diagnose() -> None:
+        with pytest.raises(ProbeFailed) as error:
+            lab.diagnose()
+        said.append(str(error.value))
+
+    lab.model(BATCH[0])
+    elsewhere(diagnose).join(PATIENCE)
+    assert "a step of training is running on another thread" in said[0]
+
+
+def test_what_a_waiting_check_raises_is_raised_where_it_was_asked_for(lab: wl.Lab) -> None:
+    lab.probe.loss = lambda output, target: output
+    said: list[str] = []
+
+    def check() -> None:
+        with pytest.raises(ProbeFailed) as error:
+            lab.check_gradients()
+        said.append(str(error.value))
+
+    lab.model(BATCH[0]).sum().backward()
+    thread = elsewhere(check)
+    thread.join(0.2)
+    assert said == []
+    lab.optimizer.step()
+    thread.join(PATIENCE)
+    assert "expected one number" in said[0]
+
+
+def test_the_hooks_do_not_travel_and_do_not_stay(lab: wl.Lab) -> None:
+    twin, thawed = copy.deepcopy(lab.model), pickle.loads(pickle.dumps(lab.model))
+    for other in (twin, thawed):
+        other(BATCH[0])
+        assert not in_flight(lab)
+    lab.steps.unwatch()
+    assert not lab.model._forward_pre_hooks
+    assert not lab.model._forward_hooks
+    assert not lab.optimizer._optimizer_step_post_hooks
+
+
+def test_without_a_page_there_is_no_hook() -> None:
+    model = net()
+    lab = wl.Lab(model, batch=BATCH, loss=F.cross_entropy, optimizer=torch.optim.SGD(model.parameters(), 0.1))
+    lab.check_gradients()
+    assert not model._forward_pre_hooks
+    assert not model._forward_hooks
+
+
+def test_the_page_is_answered_while_a_step_is_in_flight_and_told_when_the_check_has_run(lab: wl.Lab) -> None:
+    from weightlab.jupyter.protocol import Session
+
+    told: list[object] = []
+    lab.on_change(told.append)
+    replies: list[dict[str, object]] = []
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    elsewhere(lambda: replies.append(Session(lab).handle({"v": 1, "id": "a", "op": "check"})[0])).join(PATIENCE)
+    assert replies[0]["ok"]
+    assert lab.report is None
+    loss.backward()
+    lab.optimizer.step()
+    assert lab.report is not None
+    assert told == [[]]
