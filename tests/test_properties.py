@@ -261,7 +261,7 @@ def test_random_edits_go_back_forth_and_elsewhere_to_the_same_bytes() -> None:
     check_a_sequence_of_edits()
     assert counted["drawn"] >= 2000
     assert counted["applied"] >= 600
-    assert counted["refused"] >= 300
+    assert counted["refused"] >= 200
     for op in OPERATIONS:
         if op != "requires_grad_":
             assert counted[op] >= 3, f"{op} was hardly tried: {counted}"

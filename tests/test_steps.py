@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -47,6 +48,13 @@ def in_flight(lab: wl.Lab) -> bool:
     return found[0]
 
 
+def wait_for_one_that_waits(lab: wl.Lab) -> None:
+    begun = time.monotonic()
+    while not lab.steps._waiting:
+        assert time.monotonic() - begun < PATIENCE
+        time.sleep(0.001)
+
+
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> list[Tensor]:
     for _ in range(steps):
         optimizer.zero_grad()
@@ -79,8 +87,13 @@ def test_checks_on_another_thread_do_not_change_what_a_training_loop_computes(la
 
 def test_what_is_asked_for_later_runs_on_the_training_thread_when_its_step_ends(lab: wl.Lab) -> None:
     ran: list[threading.Thread] = []
+
+    def ask() -> None:
+        lab.steps.call(lambda: ran.append(threading.current_thread()))
+
     loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
-    elsewhere(lambda: [lab.steps.later("one", lambda: ran.append(threading.current_thread())) for _ in range(3)]).join()
+    elsewhere(lambda: [lab.steps.later("one", ask) for _ in range(3)]).join()
+    wait_for_one_that_waits(lab)
     assert ran == []
     loss.backward()
     assert ran == []
@@ -89,26 +102,25 @@ def test_what_is_asked_for_later_runs_on_the_training_thread_when_its_step_ends(
     assert ran == [threading.current_thread()]  # once for each key
 
 
-@pytest.mark.parametrize("how", ["step", "lab.step", "forward", "graph", "no_grad", "raises"])
+@pytest.mark.parametrize("how", ["step", "lab.step", "graph", "eval", "no_grad", "raises"])
 def test_a_step_is_over(how: str, lab: wl.Lab) -> None:
     model = lab.model
-    if how == "graph":  # of a loop whose optimizer the Lab does not know
-        lab.steps.unwatch()
-        lab.steps.watch(None)
-    loss = F.cross_entropy(model(BATCH[0]), BATCH[1])
-    assert in_flight(lab)
+    if how in ("step", "lab.step", "graph"):
+        loss = F.cross_entropy(model(BATCH[0]), BATCH[1])
+        assert in_flight(lab)
+        with torch.no_grad():
+            model(BATCH[0])
+        assert in_flight(lab)
     if how == "step":
         loss.backward()
         lab.optimizer.step()
     elif how == "lab.step":
         lab.step()
-    elif how == "forward":
-        ran: list[int] = []
-        elsewhere(lambda: lab.steps.later("one", lambda: ran.append(1))).join()
-        loss = model(BATCH[0]).sum()
-        assert ran == [1]
     elif how == "graph":
         del loss
+    elif how == "eval":
+        output = model.eval()(BATCH[0])
+        assert output.requires_grad
     elif how == "no_grad":
         with torch.no_grad():
             model(BATCH[0])
@@ -116,7 +128,101 @@ def test_a_step_is_over(how: str, lab: wl.Lab) -> None:
         with pytest.raises(RuntimeError):
             model(torch.randn(2, 5))
     gc.collect()
-    assert in_flight(lab) is (how == "forward")  # which begins the next one
+    assert not in_flight(lab)
+
+
+def test_without_a_known_optimizer_a_step_is_over_at_the_forward_that_follows_its_backward(lab: wl.Lab) -> None:
+    lab.steps.unwatch()
+    lab.steps.watch(None)
+    landed: list[int] = []
+
+    def losses(*, backward: bool) -> None:
+        one = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+        thread = elsewhere(lambda: lab.steps.call(lambda: landed.append(1)))
+        wait_for_one_that_waits(lab)
+        if backward:
+            one.backward()
+        assert landed == []
+        two = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+        assert landed == ([1] if backward else [])
+        (one.detach() + two if backward else one + two).backward()
+        lab.step()
+        thread.join(PATIENCE)
+        assert landed == [1]
+        landed.clear()
+
+    losses(backward=True)
+    losses(backward=False)
+
+
+def whole(lab: wl.Lab, name: str, op: str, **args: float) -> wl.Edit:
+    return wl.Edit(name, wl.Region.whole(lab.tree[name].shape), op, args)
+
+
+EDITS: dict[str, Callable[[wl.Lab], object]] = {
+    "an edit": lambda lab: lab["0.weight"][0].zero_(),
+    "edits": lambda lab: lab.apply([whole(lab, "0.weight", "fill_", value=2.0), whole(lab, "0.bias", "zero_")]),
+    "undo": lambda lab: lab.undo(force=True),  # the step has changed those cells
+    "a hold": lambda lab: lab["2.bias"].hold(min=0.1, max=0.2),
+    "a stroke": lambda lab: stroke_of_two(lab),
+}
+
+
+def stroke_of_two(lab: wl.Lab) -> None:
+    with lab.stroke("both"):
+        lab["0.weight"].zero_()
+        lab["0.bias"].fill_(1.0)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_of_another_thread_lands_when_the_step_ends_and_never_before_its_backward(
+    name: str, lab: wl.Lab
+) -> None:  # T1
+    lab["2.weight"].mul_(0.5)
+    entries = len(lab.history)
+    before = [parameter.detach().clone() for parameter in lab.model.parameters()]
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    thread = elsewhere(lambda: EDITS[name](lab))
+    wait_for_one_that_waits(lab)
+    loss.backward()  # torch would refuse it, had the edit landed
+    assert all(torch.equal(a, b) for a, b in zip(before, lab.model.parameters(), strict=True))
+    lab.optimizer.step()
+    thread.join(PATIENCE)
+    assert len(lab.history) == entries + (-1 if name == "undo" else 1)
+    if name == "a stroke":
+        assert not lab["0.weight"].value.any()
+        assert (lab["0.bias"].value == 1).all()
+
+
+def test_edits_of_another_thread_beside_a_training_loop_land_whole_and_raise_where_they_were_made(lab: wl.Lab) -> None:
+    torch.manual_seed(0)
+    over, seen, refused = threading.Event(), [], []
+
+    def edit() -> None:
+        for value in range(40):
+            with lab.stroke("both"):
+                lab["0.bias"].fill_(value)
+                lab["2.bias"].fill_(value)
+            with pytest.raises(wl.EditRefused) as error:
+                lab["0.bias"].copy_(torch.ones(4))
+            refused.append(error.value)
+        over.set()
+
+    optimizer = torch.optim.SGD(lab.model.parameters(), 0.0)
+    lab.steps.unwatch()
+    lab.steps.watch(optimizer)
+    thread = elsewhere(edit)
+    while not over.is_set():
+        loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+        pair = lab["0.bias"].value[0].item(), lab["2.bias"].value[0].item()
+        loss.backward()
+        assert pair == (lab["0.bias"].value[0].item(), lab["2.bias"].value[0].item())
+        seen.append(pair)
+        optimizer.step()
+    thread.join(PATIENCE)
+    assert len(lab.history) == 40
+    assert len(refused) == 40
+    assert all(a == b for a, b in seen if a == int(a))
 
 
 def test_a_step_ends_with_its_thread(lab: wl.Lab) -> None:
@@ -129,13 +235,14 @@ def test_a_step_ends_with_its_thread(lab: wl.Lab) -> None:
 def test_a_check_that_cannot_wait_is_refused_with_a_reason(lab: wl.Lab) -> None:
     said: list[str] = []
 
-    def diagnose() -> None:
+    def look() -> None:
         with pytest.raises(ProbeFailed) as error:
-            lab.diagnose()
+            lab.view("0.weight", "gradient")
         said.append(str(error.value))
 
-    lab.model(BATCH[0])
-    elsewhere(diagnose).join(PATIENCE)
+    output = lab.model(BATCH[0])
+    elsewhere(look).join(PATIENCE)
+    assert output.requires_grad
     assert "a step of training is running on another thread" in said[0]
 
 
@@ -148,7 +255,8 @@ def test_what_a_waiting_check_raises_is_raised_where_it_was_asked_for(lab: wl.La
             lab.check_gradients()
         said.append(str(error.value))
 
-    lab.model(BATCH[0]).sum().backward()
+    output = lab.model(BATCH[0]).sum()
+    output.backward()
     thread = elsewhere(check)
     thread.join(0.2)
     assert said == []
@@ -186,7 +294,11 @@ def test_the_page_is_answered_while_a_step_is_in_flight_and_told_when_the_check_
     elsewhere(lambda: replies.append(Session(lab).handle({"v": 1, "id": "a", "op": "check"})[0])).join(PATIENCE)
     assert replies[0]["ok"]
     assert lab.report is None
+    wait_for_one_that_waits(lab)
     loss.backward()
     lab.optimizer.step()
     assert lab.report is not None
+    begun = time.monotonic()
+    while not told and time.monotonic() - begun < PATIENCE:
+        time.sleep(0.001)
     assert told == [[]]

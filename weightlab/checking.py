@@ -64,7 +64,8 @@ class Checking(Part):
     def diagnose(self) -> Diagnosis:
         """What is wrong with the model: its gradients, its initialisation, its structure and its optimizer.
 
-        Nothing is changed. It answers also where the forward raises, from structure and weights alone.
+        Nothing is changed. It answers also where the forward raises, from structure and weights alone. Once a page shows this
+        Lab, a call from another thread than the one that trains waits for the end of its step.
 
         Example:
             >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -72,9 +73,12 @@ class Checking(Part):
             >>> [finding.kind for finding in Lab(model).diagnose().serious]
             ['symmetric_units']
         """
-        with self.steps.alone():
-            self.diagnosis = diagnose(self.tree, self.probe, self.optimizer)
+        self.diagnosis = self.steps.call(self._diagnose)
         return self.diagnosis
+
+    def _diagnose(self) -> Diagnosis:
+        with self.steps.alone():
+            return diagnose(self.tree, self.probe, self.optimizer)
 
     def signal(self) -> Signal:
         """Size of activations and gradients through the layers, measured beside expected.

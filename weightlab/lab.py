@@ -152,9 +152,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             UnknownName, EditRefused: no byte was changed.
         """
         if isinstance(edits, Edit):
-            with self.lock:
-                entry = self.journal.apply(edits, moments)
-                inside = self._stroke_depth > 0
+            entry, inside = self.steps.call(lambda: (self.journal.apply(edits, moments), self._stroke_depth > 0))
             if entry is not None and not inside:
                 self._changed(entry, check)
             return entry
@@ -176,7 +174,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             raise EditRefused(
                 f"stroke: the text must be a str, got {type(text).__name__}. For example stroke('prune small')."
             )
-        with self.lock:
+        with self.steps.turn():
             self._stroke_depth += 1
             try:
                 with self.journal.stroke(text) as made:
@@ -192,9 +190,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         Raises:
             UndoConflict: other code changed those cells since. `force=True` restores the old bytes all the same.
         """
-        with self.lock:
-            self._find_foreign()
-            entry = self.journal.undo(force)
+        entry = self.steps.call(lambda: self._go(self.journal.undo, force))
         if entry is not None:
             self._changed(entry, check)
         return entry
@@ -205,12 +201,14 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         Raises:
             UndoConflict: as `undo`.
         """
-        with self.lock:
-            self._find_foreign()
-            entry = self.journal.redo(force)
+        entry = self.steps.call(lambda: self._go(self.journal.redo, force))
         if entry is not None:
             self._changed(entry, check)
         return entry
+
+    def _go(self, step: Callable[[bool], Entry | None], force: bool) -> Entry | None:
+        self._find_foreign()
+        return step(force)
 
     @property
     def auto_check(self) -> bool:

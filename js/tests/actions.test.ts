@@ -372,7 +372,14 @@ test("a push tells what changed once and brings the state, and a training loop's
   expect(changes).toHaveLength(50);
   expect(model.sent.filter((sent) => sent.content["op"] === "hello")).toHaveLength(1);
   expect(store.lab.value).toEqual(state);
+  // An edit that waits for a short step of training is over before anybody has read that it waits.
+  model.emit({ v: 1, push: "status", queued: 1 });
+  expect(store.queued.value).toBe(0);
+  model.emit({ v: 1, push: "status", queued: 0 });
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(store.queued.value).toBe(0);
   model.emit({ v: 1, push: "status", queued: 2 });
+  await vi.advanceTimersByTimeAsync(1000);
   expect(store.queued.value).toBe(2);
 });
 

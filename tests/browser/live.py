@@ -147,6 +147,10 @@ class LiveNotebook:
         assert answer["error"] is None, answer["error"]
         return str(answer["text"])
 
+    def start_kernel(self, code: str) -> None:
+        """Run code in the notebook's kernel, and do not wait for its end."""
+        self.page.evaluate(f"code => void ({RUN_IN_KERNEL})(code)", code)
+
     def value(self, expression: str) -> Any:
         """An expression's value in the kernel, by way of JSON."""
         return json.loads(self.kernel(f"import json as _json; print(_json.dumps({expression}))"))

@@ -35,6 +35,16 @@ lab = weightlab.Lab(model, batch=(x, y), loss=F.cross_entropy, optimizer=optimiz
 lab.offer("pretrained", trained)
 """
 
+SLOW_STEP = """
+import time
+loss = F.cross_entropy(model(x), y)
+time.sleep(6)
+loss.backward()
+optimizer.zero_grad()
+optimizer.step()
+trained = True
+"""
+
 
 @pytest.fixture
 def notebook(open_notebook: Open) -> LiveNotebook:
@@ -154,6 +164,24 @@ def test_moments_are_kept_when_asked(notebook: LiveNotebook, widget: Widget) -> 
     choice.select_option("")
     widget.press("Zero")
     assert not notebook.value("bool(optimizer.state[model.fc.weight]['exp_avg'].any())")
+
+
+def test_an_edit_during_a_step_of_training_is_queued_and_lands_when_the_step_ends(
+    notebook: LiveNotebook, widget: Widget
+) -> None:  # T1, T3
+    widget.open("fc.weight")
+    revision = widget.revision
+    notebook.start_kernel(SLOW_STEP)
+    notebook.wait_busy()
+    widget.button("Zero").click()
+    expect(widget.status).to_have_text("1 edit queued")
+    widget.tree_row("conv1.weight").click()  # the page goes on looking
+    widget.painted("conv1.weight")
+    assert widget.revision == revision
+    expect(widget.root).to_have_attribute("data-revision", str(revision + 1))
+    assert notebook.value("bool(model.fc.weight.any())") is False
+    assert notebook.value("trained")  # torch had no reason to refuse the backward
+    expect(widget.status).to_have_text("kernel ready")
 
 
 def test_listed_cells_are_held_and_hatched_and_released(notebook: LiveNotebook, widget: Widget) -> None:

@@ -5,7 +5,8 @@ ipykernel, however, answers on the subshell of the last sender on that comm, and
 sending from the main thread: the first request after "Run All" would wait for the running loop to end.
 
 All messages of a widget come in on one thread, whichever it is. A request that takes long is therefore answered on a
-thread beside it: otherwise the wish to cancel it would be heard after its end.
+thread beside it: otherwise the wish to cancel it would be heard after its end. A change may have to wait for the end of a
+step of training, and has a thread of its own, so that the page can go on looking.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from weightlab.errors import BadMessage, EditRefused, WeightLabError
+from weightlab.errors import EditRefused, WeightLabError
 from weightlab.jupyter.describe import number
-from weightlab.jupyter.fields import FIND, FLAG, FORM, INDEX, MANY, NAME, NAMES, NUMBER_TEXT, TEXT, VIEW, Check
+from weightlab.jupyter.fields import FIND, FLAG, FORM, INDEX, MANY, NAME, NAMES, NUMBER_TEXT, TEXT, VIEW
+from weightlab.jupyter.looking import flat_index, shown
+from weightlab.jupyter.operation import Buffers, Json, Operation
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -23,9 +25,6 @@ from weightlab.see.spectrum import Spectrum, spectrum
 
 if TYPE_CHECKING:
     from weightlab.jupyter.protocol import Session
-
-Json = dict[str, Any]
-Buffers = list[bytes]
 
 _SECONDS = 0.15  # of one reply: the picture's tiles wait behind it
 _PATIENCE = 0.25  # a spectrum that takes longer is asked for again
@@ -92,7 +91,7 @@ def _in_time(names: Sequence[str], take: Callable[[str], None]) -> list[str]:
 def find_cell(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
     """The cell that is asked for, and its exact text."""
     info = session.lab.tree[fields["name"]]
-    tensor = session._shown(fields)
+    tensor = shown(session.lab, fields)
     value = parse_number(fields.get("value") or 0, info.title)
     after = None
     if "after" in fields:
@@ -105,24 +104,10 @@ def find_cell(session: Session, fields: Json, buffers: Sequence[Any], made: Buff
     return {"name": info.name, "cell": cell, "text": text}
 
 
-def flat_index(cell: Sequence[int], shape: Sequence[int], title: str) -> int:
-    """Row-major number of a cell.
-
-    Raises:
-        BadMessage: there is no such cell.
-    """
-    if len(cell) != len(shape) or any(not 0 <= i < n for i, n in zip(cell, shape, strict=True)):
-        raise BadMessage(f"{title}: there is no cell {list(cell)}. Give one index per axis, inside the shape.")
-    at = 0
-    for index, size in zip(cell, shape, strict=True):
-        at = at * size + index
-    return at
-
-
 def values(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
     """The cells of a region as text."""
     info = session.lab.tree[fields["name"]]
-    tensor = session._shown(fields)
+    tensor = shown(session.lab, fields)
     region = Region.parse(fields["region"], info.shape, info.title)
     if region.numel > table.LIMIT:
         raise EditRefused(
@@ -196,7 +181,7 @@ def spectrum_of(session: Session, fields: Json, buffers: Sequence[Any], made: Bu
     """The spectrum, or how far it is: then the page asks again."""
     name = session.lab.tree[fields["name"]].name
     with session.lab.lock:
-        session._shown(fields)
+        shown(session.lab, fields)
         job = session.spectra.ask(name, fields.get("view", "value"), fields.get("stop", False))
     told: Json = {"name": name, "share": 0.0, "spectrum": None}
     if job is None:
@@ -220,19 +205,15 @@ def spectrum_of(session: Session, fields: Json, buffers: Sequence[Any], made: Bu
     return told
 
 
-# Function, required and optional fields, whether it only reads: rows of protocol.py's table.
-OPERATIONS: Mapping[
-    str,
-    tuple[Callable[[Session, Json, Sequence[Any], Buffers], Json], dict[str, Check], dict[str, Check], bool],
-] = {
-    "glances": (glances, {"names": MANY}, {"view": VIEW}, True),
-    "thumbnails": (thumbnails, {"names": NAMES}, {}, True),
-    "spectrum": (spectrum_of, {"name": NAME}, {"view": VIEW, "stop": FLAG}, False),
-    "find": (
+OPERATIONS: Mapping[str, Operation] = {
+    "glances": Operation(glances, {"names": MANY}, {"view": VIEW}, reads=True),
+    "thumbnails": Operation(thumbnails, {"names": NAMES}, reads=True),
+    "spectrum": Operation(spectrum_of, {"name": NAME}, {"view": VIEW, "stop": FLAG}),
+    "find": Operation(
         find_cell,
         {"name": NAME, "what": FIND},
         {"view": VIEW, "after": INDEX, "value": NUMBER_TEXT, "back": FLAG},
-        True,
+        reads=True,
     ),
-    "values": (values, {"name": NAME, "region": TEXT, "form": FORM}, {"view": VIEW}, True),
+    "values": Operation(values, {"name": NAME, "region": TEXT, "form": FORM}, {"view": VIEW}, reads=True),
 }

@@ -56,6 +56,9 @@ class LabWidget(anywidget.AnyWidget):
         self._pushed = 0.0
         answer_from_any_thread(self.comm)
         self._worker = Worker() if threads_may_send(self.comm) else None
+        self._changes = Worker()
+        self._queued = 0
+        self._told_queued = False
         self.on_msg(self._receive)
         self._unsubscribe = lab.on_change(self._follow)
         lab.steps.watch(lab.optimizer)
@@ -68,14 +71,32 @@ class LabWidget(anywidget.AnyWidget):
         self._lab.steps.unwatch()
         if self._worker is not None:
             self._worker.close()
+        self._changes.close()
         super().close()
 
     def _receive(self, widget: Any, content: Any, buffers: Any) -> None:
         # One thread answers, in order; this one stays free to hear that somebody wants the answer no more.
         if self._worker is None or (isinstance(content, dict) and content.get("op") == "cancel"):
             self._answer(content, buffers)
+        elif self._session.changes(content):
+            self._queued += 1
+            self._tell_queued(self._lab.steps.elsewhere)
+            self._changes.submit(self._change, content, buffers)
         else:
             self._worker.submit(self._answer, content, buffers)
+
+    def _change(self, content: Any, buffers: Any) -> None:
+        try:
+            self._answer(content, buffers)
+        finally:
+            self._queued -= 1
+            self._tell_queued(False)
+
+    def _tell_queued(self, waits: bool) -> None:
+        """Say how many changes wait for the end of a step of training (rule T3); nothing where none does."""
+        if waits or self._told_queued:
+            self._told_queued = self._queued > 0
+            self.send({"v": VERSION, "push": "status", "queued": self._queued})
 
     def _answer(self, content: Any, buffers: Any) -> None:
         self._answering.now = True

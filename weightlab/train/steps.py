@@ -1,10 +1,11 @@
-"""The safe point between two steps: what puts stand-ins into the model must not meet a step of training (rule T1).
+"""The safe point between two steps: no edit lands between a forward and its backward, and no check meets either (rule T1).
 
-A check replaces the model's parameters for its length. On a thread of its own, as a page asks for it, it would take the
-gradients away from a training step that runs meanwhile. So a step is in flight from a forward of the model until the
-optimizer's step or `lab.step()` (where the optimizer is not known, until that forward's graph is gone), until the next
-forward, or until its cell or thread has ended. A check asked for on another thread waits, and runs on the training thread
-at that point; a forward that begins while a check runs waits for it.
+An edit there would change what the graph has saved, and torch refuses the backward; a check replaces the model's parameters
+for its length, and would take the gradients away from a step that runs meanwhile. So a step is in flight from a grad-enabled
+forward of the model in training mode until the optimizer's step or `lab.step()`, until the graph of that forward (of all, if
+there were several) is gone without a backward, or until its cell or thread has ended. Where the optimizer is not known, it is
+also over at the next forward, if every graph has had its backward by then. What another thread asks for waits, and is done on
+the training thread at that point; a forward that begins meanwhile waits for it.
 
 The two hooks on the model are there only while a page is. They do not travel: a pickled or deep-copied model has inert ones.
 """
@@ -12,10 +13,10 @@ The two hooks on the model are there only while a page is. They do not travel: a
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,21 +28,46 @@ PAUSE_SECONDS = 0.05  # between two looks whether a step that nothing ends is ov
 Made = TypeVar("Made")
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[Made]):
+    """What is asked for, and what became of it."""
+
+    function: Callable[[], Made]
+    begun: bool = False
+    made: list[Made] = field(default_factory=list)
+    failed: BaseException | None = None
+
+    def run(self) -> None:
+        self.begun = True
+        try:
+            self.made.append(self.function())
+        except BaseException as error:  # belongs to the thread that asked
+            self.failed = error
+
+    def result(self) -> Made:
+        if self.failed is not None:
+            raise self.failed
+        return self.made[0]
+
+
 class Steps:
     """Whether a step of training is in flight, and what waits for its end; *state*.
 
     Args:
         model: whose forwards begin steps.
-        lock: the Lab's; a check holds it.
+        lock: the Lab's; what changes the model or checks it holds it.
     """
 
     def __init__(self, model: nn.Module, lock: threading.RLock) -> None:
-        self._model, self._lock = model, lock
+        self._model = model
+        self._lock = threading.Condition(lock)
         self._thread: threading.Thread | None = None  # whose step is in flight
         self._checker: int | None = None  # the thread whose forwards are a check's
-        self._graph = 0  # counts forwards: tells the last one's graph from an older one
-        self._asked: dict[str, Callable[[], None]] = {}
-        self._waiter: threading.Thread | None = None
+        self._graphs: set[int] = set()  # of the step in flight, by number: those that no gradient came to
+        self._count = 0
+        self._backward = False  # whether a gradient came in the step in flight
+        self._waiting: list[_Waiting[Any]] = []
+        self._late: set[str] = set()
         self._handles: list[Any] = []
         self._knows_steps = False
 
@@ -65,7 +91,8 @@ class Steps:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._thread = None
+        self._graphs.clear()
+        self._thread, self._backward = None, False
 
     @property
     def elsewhere(self) -> bool:
@@ -92,67 +119,90 @@ class Steps:
                 self._checker = before
 
     def call(self, function: Callable[[], Made]) -> Made:
-        """Run it now, or at the end of another thread's step; wait, and hand over what it returns or raises."""
+        """Run it with the lock held: now, or on the training thread at the end of its step.
+
+        Returns when it has run, with what it returned; what it raises is raised here.
+        """
         with self._lock:
-            if not self.elsewhere:
+            asked = _Waiting(function)
+            if not self.elsewhere or not self._done_there(asked):
                 return function()
-        done = threading.Event()
-        made: list[Made] = []
-        failed: list[BaseException] = []
+            return asked.result()
 
-        def run() -> None:
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the lock where no step is in flight on another thread; at the end of one, its thread stands still meanwhile."""
+        with self._lock:
+            over: list[bool] = []
+
+            def stand() -> None:
+                self._lock.notify_all()
+                self._lock.wait_for(lambda: over)
+
+            if self.elsewhere:
+                self._done_there(_Waiting(stand))
             try:
-                made.append(function())
-            except BaseException as error:
-                failed.append(error)
+                yield
             finally:
-                done.set()
-
-        self.later(f"call {id(done)}", run)
-        done.wait()
-        if failed:
-            raise failed[0]
-        return made[0]
+                over.append(True)
+                self._lock.notify_all()
 
     def later(self, key: str, function: Callable[[], None]) -> None:
-        """Run it now, or at the end of another thread's step without waiting for it: once for each key."""
+        """Run what waits by itself (with `call`) now, or where it would wait, beside this thread: once for each key."""
         with self._lock:
             waits = self.elsewhere
-            if waits:
-                self._asked[key] = function
-                if self._waiter is None or not self._waiter.is_alive():
-                    self._waiter = threading.Thread(target=self._wait, name="weightlab-safe-point", daemon=True)
-                    self._waiter.start()
+            if waits and key not in self._late:
+                self._late.add(key)
+
+                def run() -> None:
+                    try:
+                        function()
+                    finally:
+                        self._late.discard(key)
+
+                threading.Thread(target=run, name="weightlab-safe-point", daemon=True).start()
         if not waits:
             function()
 
     def end(self) -> None:
-        """This thread's step is over: what was asked for meanwhile runs here and now."""
+        """This thread's step is over: what was asked for meanwhile is done here and now."""
         with self._lock:
             if self.elsewhere:
                 return
-            self._thread = None
-        self._run_asked()
+            self._thread, self._backward = None, False
+            self._graphs.clear()
+            while self._waiting:
+                self._waiting.pop(0).run()
+            self._lock.notify_all()
 
-    def _begin(self) -> None:
-        """A forward begins on this thread: the step before it is over."""
-        self._run_asked()
-        with self._lock:  # waits for a check that runs now
-            self._graph += 1
-            self._thread = threading.current_thread()
-
-    def _run_asked(self) -> None:
-        with self._lock:
-            asked, self._asked = self._asked, {}
-        for function in asked.values():
-            function()
-
-    def _wait(self) -> None:
-        """Where no hook tells the end of a step: its graph, its cell or its thread is gone."""
-        while self._asked:
+    def _forward_begins(self) -> None:
+        with self._lock:  # waits for a check or an edit that goes on now
+            if not self._graphs and not (self._backward and self._knows_steps):
+                self.end()
             if not self.elsewhere:
-                self._run_asked()
-            time.sleep(PAUSE_SECONDS)
+                self._thread = threading.current_thread()
+
+    def _forward_ends(self, graph: Tensor | None) -> None:
+        with self._lock:
+            if self.elsewhere:
+                return
+            if graph is not None:
+                self._count += 1
+                self._graphs.add(self._count)
+                self._thread = threading.current_thread()
+                graph.register_hook(_Alive(self, self._count))
+            elif not self._graphs and not self._backward:
+                self.end()
+
+    def _done_there(self, asked: _Waiting[Any]) -> bool:
+        """Wait until the training thread has begun it. False: it is not going to, because its graph, cell or thread is gone."""
+        self._waiting.append(asked)
+        while not asked.begun:
+            if not self.elsewhere:
+                self._waiting.remove(asked)
+                return False
+            self._lock.wait(PAUSE_SECONDS)
+        return True
 
 
 class _Gate:
@@ -167,17 +217,14 @@ class _Gate:
     def enter(self, module: nn.Module, args: Any) -> None:
         steps = self._steps
         if steps is not None and steps._checker != threading.get_ident():
-            steps._begin()
+            steps._forward_begins()
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         steps = self._steps
         if steps is None or steps._checker == threading.get_ident():
             return
-        graph = next((tensor for tensor in _tensors(output) if tensor.grad_fn is not None), None)
-        if graph is None:
-            steps.end()
-        elif not steps._knows_steps:
-            graph.register_hook(_Alive(steps))
+        made = (tensor for tensor in _tensors(output) if tensor.grad_fn is not None)
+        steps._forward_ends(next(made, None) if module.training else None)
 
     def stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if self._steps is not None:
@@ -185,18 +232,23 @@ class _Gate:
 
 
 class _Alive:
-    """Held by the graph of a forward's output; when the graph goes, the step is over."""
+    """Held by the graph of a forward's output: tells when a gradient comes, and when the graph goes."""
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps, self._graph = steps, steps._graph
+    def __init__(self, steps: Steps, number: int) -> None:
+        self._steps, self._number = steps, number
 
     def __call__(self, gradient: Tensor) -> None:
         """The gradient passes as it is."""
+        self._steps._graphs.discard(self._number)
+        self._steps._backward = True
 
     def __del__(self) -> None:
-        # Called by the garbage collector, wherever that runs: nothing but an assignment, no lock.
-        if self._steps._graph == self._graph:
-            self._steps._thread = None
+        # Called by the garbage collector, wherever that runs: assignments only, no lock.
+        steps = self._steps
+        if self._number in steps._graphs:
+            steps._graphs.discard(self._number)
+            if not steps._graphs and not steps._backward:
+                steps._thread = None
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

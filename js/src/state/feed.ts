@@ -16,6 +16,8 @@ export type Listener = (changed: Changed, revision: number) => void;
 /** How long after an edit the check waits for the picture at most, in milliseconds: it may be out of sight. */
 const PICTURE_FIRST = 1500;
 const GLANCE = 40;
+/** Milliseconds before a queued edit is told of: most steps of training are over by then, and words that flash help nobody. */
+const QUEUED_SHOWN = 250;
 
 export interface Feed {
   summaries: Summaries;
@@ -37,6 +39,7 @@ export function createFeed(store: Store, client: Client): Feed {
   const summaries = createSummaries(store, client, meet);
   let checking = false;
   let checkTimer: ReturnType<typeof setTimeout> | undefined;
+  let queuedTimer: ReturnType<typeof setTimeout> | undefined;
   let checkAgain = false;
   let repaint: ReturnType<typeof setTimeout> | undefined;
   let catchUp: ReturnType<typeof setTimeout> | undefined;
@@ -189,7 +192,13 @@ export function createFeed(store: Store, client: Client): Feed {
           return;
         }
         case "status":
-          store.queued.value = push.queued;
+          clearTimeout(queuedTimer);
+          if (push.queued === 0 || store.queued.value > 0) store.queued.value = push.queued;
+          else {
+            queuedTimer = setTimeout(() => {
+              store.queued.value = push.queued;
+            }, QUEUED_SHOWN);
+          }
           return;
         case "progress":
           store.progress.value = push;
