@@ -70,72 +70,59 @@ export function Snapshots({ store, actions }: Page) {
           Take
         </button>
       </form>
-      {labels.length > 0 && (
-        // biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one.
-        <ul role="list" aria-label="Snapshots" data-wl="snapshots">
-          {labels.map((each) => (
-            <li key={each} class="wl-kept-row">
-              <span class="wl-text" title={each}>
-                {each}
-              </span>
-              <button
-                type="button"
-                class="wl-ghost"
-                title="Tensor by tensor"
-                onClick={() => void actions.compare(each)}
-              >
-                Compare
-              </button>
-              <button
-                type="button"
-                class="wl-ghost"
-                title="Every tensor as it was then; can be undone"
-                onClick={() => void actions.restore(each)}
-              >
-                Restore
-              </button>
-              <Drop label={each} actions={actions} />
-            </li>
-          ))}
-        </ul>
-      )}
-      {offers.length > 0 && (
-        // biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one.
-        <ul role="list" aria-label="Other models" data-wl="offers">
-          {offers.map((each) => (
-            <li key={each} class="wl-kept-row">
-              <span class="wl-text" title={`${each}: another model, offered by lab.offer`}>
-                {each} <span class="wl-dim">model</span>
-              </span>
-              <button
-                type="button"
-                class="wl-ghost"
-                title="Tensor by tensor"
-                onClick={() => void actions.compare(each)}
-              >
-                Compare
-              </button>
-              <button
-                type="button"
-                class="wl-ghost"
-                title="Copy or average all that fits by name and shape"
-                onClick={() => void actions.transfer(each, "", true)}
-              >
-                Transfer…
-              </button>
-              <Drop label={each} actions={actions} />
-            </li>
-          ))}
-        </ul>
-      )}
+      <Kept
+        name="Snapshots"
+        labels={labels}
+        act="Restore"
+        means="Every tensor as it was then; can be undone"
+        onAct={(label) => void actions.restore(label)}
+        actions={actions}
+      />
+      <Kept
+        name="Other models"
+        labels={offers}
+        what="model"
+        act="Transfer…"
+        means="Copy or average all that fits by name and shape"
+        onAct={(label) => void actions.transfer(label, "", true)}
+        actions={actions}
+      />
     </section>
   );
 }
 
-function Drop({ label, actions }: { label: string; actions: Actions }) {
+interface KeptProps {
+  name: string;
+  labels: string[];
+  what?: string;
+  act: string;
+  means: string;
+  onAct: (label: string) => void;
+  actions: Actions;
+}
+
+/** Labels to compare the model with, each with the one thing that can be done with it besides. */
+function Kept({ name, labels, what, act, means, onAct, actions }: KeptProps) {
+  if (labels.length === 0) return null;
   return (
-    <button type="button" class="wl-ghost" aria-label={`Drop ${label}`} onClick={() => void actions.drop(label)}>
-      ✕
-    </button>
+    // biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one.
+    <ul role="list" aria-label={name}>
+      {labels.map((label) => (
+        <li key={label} class="wl-kept-row">
+          <span class="wl-text" title={what ? `${label}: another model, offered by lab.offer` : label}>
+            {label} {what && <span class="wl-dim">{what}</span>}
+          </span>
+          <button type="button" class="wl-ghost" title="Tensor by tensor" onClick={() => void actions.compare(label)}>
+            Compare
+          </button>
+          <button type="button" class="wl-ghost" title={means} onClick={() => onAct(label)}>
+            {act}
+          </button>
+          <button type="button" class="wl-ghost" aria-label={`Drop ${label}`} onClick={() => void actions.drop(label)}>
+            ✕
+          </button>
+        </li>
+      ))}
+    </ul>
   );
 }
