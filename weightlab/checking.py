@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
 
 from weightlab.check import acting
 from weightlab.check.evidence import Cause
 from weightlab.check.expected import Scheme, layers_by_type
 from weightlab.check.finding import Diagnosis, Finding
+from weightlab.check.gradients import GradientReport
 from weightlab.check.initialization import diagnose
 from weightlab.check.lsuv import factor
 from weightlab.check.probe import Probe
@@ -16,9 +21,12 @@ from weightlab.check.signal import Signal
 from weightlab.edit.entry import ActionPatch, Entry
 from weightlab.edit.operations import Edit
 from weightlab.edit.step import Step
-from weightlab.errors import EditRefused
+from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
 from weightlab.model.region import Region
+from weightlab.model.sharded import is_sharded
 from weightlab.part import Part
+from weightlab.progress import share
+from weightlab.train.step_size import step_norm
 
 ROUNDS = 3  # a repair may uncover the next thing at the same place: a bias set to 0 that leaves the weight to blame
 
@@ -55,17 +63,36 @@ class Repaired:
     __repr__ = __str__
 
 
+class Diagnosed(NamedTuple):
+    """Which diagnosis is the last one: `number` counts them, `revision` is the model's that it saw."""
+
+    number: int
+    revision: int
+    seconds: float
+
+
 class Checking(Part):
     """Diagnosis and repairs of a Lab."""
 
     probe: Probe
-    diagnosis: Diagnosis | None
+    revision: int
+    checked_revision: int
+    report_before: GradientReport | None
+    report_error: WeightLabError | None
+    _gradients: dict[str, tuple[int, Tensor]]
+
+    def __init__(self) -> None:
+        self.diagnosis: Diagnosis | None = None
+        self.diagnosed = Diagnosed(0, -1, 0.0)
+        self.repaired: Repaired | None = None  # the last one
+        self._steps_of: tuple[GradientReport | None, dict[str, float]] = None, {}
 
     def diagnose(self) -> Diagnosis:
         """What is wrong with the model: its gradients, its initialisation, its structure and its optimizer.
 
-        Nothing is changed. It answers also where the forward raises, from structure and weights alone. Once a page shows this
-        Lab, a call from another thread than the one that trains waits for the end of its step.
+        Nothing is changed. It answers also where the forward raises, from structure and weights alone. The gradient check that
+        it makes becomes `lab.report`. Once a page shows this Lab, a call from another thread than the one that trains waits for
+        the end of its step.
 
         Example:
             >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -73,12 +100,32 @@ class Checking(Part):
             >>> [finding.kind for finding in Lab(model).diagnose().serious]
             ['symmetric_units']
         """
-        self.diagnosis = self.steps.call(self._diagnose)
-        return self.diagnosis
+        found = self.steps.call(self._diagnose)
+        self._tell([])
+        return found
 
-    def _diagnose(self) -> Diagnosis:
+    def _diagnose(self, inside: bool = False) -> Diagnosis:
+        """`inside` a repair what is found is of no revision yet."""
+        begun = time.monotonic()
         with self.steps.alone():
-            return diagnose(self.tree, self.probe, self.optimizer)
+            keep, take = ((), None) if inside else (tuple(self._gradients), self._take)
+            found = diagnose(self.tree, self.probe, self.optimizer, keep, take)
+            if not inside:
+                self._learn(found, time.monotonic() - begun)
+        return found
+
+    def _learn(self, found: Diagnosis, seconds: float) -> None:
+        """The last diagnosis, and the check in it, which is the check of this revision."""
+        self.diagnosis, self.diagnosed = found, Diagnosed(self.diagnosed.number + 1, self.revision, seconds)
+        again = self.checked_revision == self.revision and self.report_error is None
+        self.checked_revision = self.revision
+        if found.report is None:
+            self.report_error = ProbeFailed(found.failure)
+            return
+        self.report_error = None
+        if not again:  # else the check before is still the one before
+            self.report_before = self.report
+        self.report = found.report
 
     def signal(self) -> Signal:
         """Size of activations and gradients through the layers, measured beside expected.
@@ -90,6 +137,22 @@ class Checking(Part):
         if found.report is None:
             self.check_gradients()  # raises what stood in the way
         return found.signal
+
+    def step_norms(self) -> dict[str, float]:
+        """How far the optimizer moves each parameter with the gradients of the last check, where its rule is known."""
+        report = self.report
+        if report is None or self.optimizer is None:
+            return {}
+        if self._steps_of[0] is not report:
+            norms = {}
+            for row in report.rows:
+                if row.name not in self.tree or is_sharded(self.tree.tensor(row.name)):
+                    continue
+                norm = step_norm(self.optimizer, self.tree.tensor(row.name), row.norm)
+                if norm is not None:
+                    norms[row.name] = norm
+            self._steps_of = report, norms
+        return self._steps_of[1]
 
     def repair(self, finding: Finding | Cause) -> Repaired:
         """Apply the repair of a finding or cause as one undo entry, and check again.
@@ -127,13 +190,17 @@ class Checking(Part):
         if not findings:
             return Repaired((), None, self.diagnosis or self.diagnose(), ())
         done: set[str] = set()
-        with self.stroke(text) as made:
+        begun = time.monotonic()
+        # The diagnosis checks the gradients, too; those that somebody looks at are not kept by it.
+        with self.stroke(text, check=bool(self._gradients)) as made:
             waiting = findings
-            for _ in range(ROUNDS):
-                for finding in waiting:
-                    self._carry_out(finding)
-                    done.add(finding.repair.text if finding.repair else "")
-                after = self.diagnose()
+            for turn in range(ROUNDS):
+                with share(turn / ROUNDS, (turn + 0.5) / ROUNDS):
+                    for finding in waiting:
+                        self._carry_out(finding)
+                        done.add(finding.repair.text if finding.repair else "")
+                with share((turn + 0.5) / ROUNDS, (turn + 1) / ROUNDS):
+                    after = self._diagnose(inside=True)
                 left = tuple(finding for finding in findings if _again(finding, after) is not None)
                 again = [f for f in (_again(finding, after) for finding in left) if f is not None]
                 if len(findings) > 1:  # what other faults had hidden
@@ -141,7 +208,11 @@ class Checking(Part):
                 waiting = [f for f in again if f.repair is not None and f.repair.text not in done]
                 if not waiting:
                     break
-        return Repaired(tuple(findings), made[0] if made else None, after, left)
+        with self.lock:
+            self._learn(after, (time.monotonic() - begun) / (turn + 1))
+            self.repaired = Repaired(tuple(findings), made[0] if made else None, after, left)
+        self._tell([])
+        return self.repaired
 
     def _carry_out(self, finding: Finding) -> None:
         repair = finding.repair

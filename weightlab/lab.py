@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.archive import Archive
-from weightlab.check.finding import Diagnosis
 from weightlab.check.gradients import GradientReport, Observation, check
 from weightlab.check.probe import Probe
 from weightlab.checking import Checking
@@ -107,7 +106,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self.revision = 0
         self.checked_revision = -1
         self.page: object = None  # the widget, once the Lab was shown; kept here so that there is one
-        self.diagnosis: Diagnosis | None = None
+        Checking.__init__(self)
         Looking.__init__(self)
         Overview.__init__(self)
         self._callbacks: list[Callable[[Changed], None]] = []

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from weightlab.check.gradients import Observation
 from weightlab.check.report import GradientReport
 from weightlab.edit.entry import Entry
 from weightlab.edit.journal import Journal
@@ -61,6 +62,10 @@ class Part(ABC):
     @abstractmethod
     def check_gradients(self) -> GradientReport:
         """Forward and backward on the probe batch, without a trace."""
+
+    @abstractmethod
+    def _take(self, observation: Observation) -> None:
+        """Keep the gradients that a check was asked for."""
 
     @abstractmethod
     def _tell(self, changed: list[tuple[str, Region]]) -> None:

@@ -37,6 +37,7 @@ class Progress:
         self._tell = tell
         self._ended = threading.Event()
         self._next = 0.0
+        self._part = 0.0, 1.0  # of the whole: what is done now
 
     def cancel(self) -> None:
         """End the computation at its next report; from any thread."""
@@ -56,6 +57,9 @@ class Progress:
             raise Cancelled(f"Cancelled while {words}. Nothing was changed.")
         if self._tell is None:
             return
+        low, high = self._part
+        if (low, high) != (0.0, 1.0):
+            done, total = round(1000 * (low + (high - low) * done / max(total, 1))), 1000
         now = time.monotonic()
         if now >= self._next and done < total:
             self._next = now + PAUSE_SECONDS
@@ -70,6 +74,21 @@ class Progress:
             yield self
         finally:
             _listening.reset(token)
+
+
+@contextmanager
+def share(begin: float, end: float) -> Iterator[None]:
+    """What is reported inside the block fills this share, 0 to 1, of the whole: for work of several stages."""
+    progress = _listening.get()
+    if progress is None:
+        yield
+        return
+    low, high = before = progress._part
+    progress._part = low + (high - low) * begin, low + (high - low) * end
+    try:
+        yield
+    finally:
+        progress._part = before
 
 
 _listening: ContextVar[Progress | None] = ContextVar("weightlab_progress", default=None)

@@ -108,6 +108,8 @@ const row = (norm: number | null, ratio: number | null = null): GradientRow => (
   name: "a",
   status: "flowing",
   norm,
+  weight: null,
+  step: null,
   ratio,
   was: null,
   zero_units: 0,

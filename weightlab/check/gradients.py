@@ -21,7 +21,7 @@ from weightlab.check.probe import GIVE, Attempt, Probe
 from weightlab.check.recording import Lineage, Recording
 from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
 from weightlab.check.sandbox import Sandbox, same_surroundings
-from weightlab.check.sizes import Gradient, cancelled_units, exploding, unit_axis, weak
+from weightlab.check.sizes import Gradient, cancelled_units, exploding, unit_axis, weak, weight_norm
 from weightlab.check.verify import verification
 from weightlab.errors import Cancelled, ProbeFailed
 from weightlab.model.tree import ParameterTree, TensorInfo
@@ -142,7 +142,10 @@ def observe(
         faint, cancelled = weak(tree, gradients, recording.ops)
         units = cancelled_units(gradients, recording.ops)
         rows = tuple(
-            _row(info, info.name in trained, gradients, info.name in faint, units.get(info.name), recording)
+            replace(
+                _row(info, info.name in trained, gradients, info.name in faint, units.get(info.name), recording),
+                weight=weight_norm(tree.tensor(info.name)),
+            )
             for info in parameters
         )
         evidence = Evidence(

@@ -6,6 +6,7 @@ case. One finding per origin: what follows from it stands in `affects`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -33,6 +34,7 @@ from weightlab.edit.operations import Edit
 from weightlab.errors import ProbeFailed
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
+from weightlab.progress import report, share
 
 # What a weight of a wrong scale does to the gradients is not an origin of its own.
 FOLLOWS = {
@@ -45,15 +47,27 @@ FOLLOWS = {
 SILENCING = ("zero_norm_scale", "zero_weight", "dead_relu", "symmetric_units", "saturated", "not_a_parameter")
 
 
-def diagnose(tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer | None = None) -> Diagnosis:
+def diagnose(
+    tree: ParameterTree,
+    probe: Probe,
+    optimizer: torch.optim.Optimizer | None = None,
+    keep: tuple[str, ...] = (),
+    take: Callable[[Observation], None] | None = None,
+) -> Diagnosis:
     """All findings about a model; it is left as it was (rule G1).
 
     Works before any training step, on the meta device, and where the forward raises: then without what only a run can show.
     Cost: one check, a few passes over each weight, and singular values of matrices up to 256 x 256 cells of each.
+
+    Args:
+        keep, take: names whose gradients are handed over with the check, as in `observe`, and who takes them.
     """
     try:
-        seen: Observation | None = observe(tree, probe, Listening)
+        with share(0.0, 0.7):
+            seen: Observation | None = observe(tree, probe, Listening, keep)
         failure = ""
+        if take is not None and seen is not None:
+            take(seen)
     except ProbeFailed as error:
         seen, failure = None, str(error)
     found: list[Finding] = []
@@ -70,25 +84,30 @@ def diagnose(tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer
     usable = [layer for layer in layers if layer.size > 0]
     scheme = Scheme(usable)
 
+    _tell(70, "structure")
     found += structure.unregistered(tree, listening.mixing if listening else set())
     found += structure.shapes(tree, True if seen else None if not failure else False)
     broken = {finding.name for finding in found if finding.kind == "shape_broken"}
     layers = [layer for layer in layers if layer.name not in broken]
     if optimizer is not None:
         found += held.optimizer(tree, probe, optimizer)
+    _tell(75, "symmetry")
     alike = symmetry.symmetry(tree, layers, scheme, evidence, seen.gradients if seen else {})
     passed = {finding.name for finding in alike if finding.kind == "symmetric_units"}
+    _tell(80, "rank")
     flat_ones = rank.rank(tree, layers, scheme, passed)
     collapsed = {finding.name for finding in flat_ones}
     # In a matrix of rank 1 some rows agree by chance: what they have in common is the rank.
     found += [finding for finding in alike if finding.kind == "symmetric_units" or finding.name not in collapsed]
     found += flat_ones
+    _tell(90, "scale")
     found += scale.scale(tree, [layer for layer in layers if layer.name not in passed], evidence, roles, heard)
     found += norms.zero_scales(tree, evidence, roles)
     if evidence and listening and roles:
         flat = norms.saturated(tree, evidence, listening, roles, layers, scheme)
         named = {cause.at for cause in seen.report.causes if cause.kind == "saturated"} if seen else set()
         found += [finding for finding in flat if finding.at not in named]
+    _tell(95, "causes")
     if seen is None:
         found += _not_finite(tree, layers, scheme)
         found += _batch_not_finite(probe, layers)
@@ -99,6 +118,10 @@ def diagnose(tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer
     found += _frozen(tree)
     shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
     return Diagnosis(found, shown, seen.report if seen else None, failure)
+
+
+def _tell(share_done: int, words: str) -> None:
+    report(share_done, 100, f"diagnosing: {words}")
 
 
 def _alone(tree: ParameterTree, layer: Layer, known: set[str]) -> bool:

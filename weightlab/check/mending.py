@@ -15,6 +15,9 @@ from weightlab.edit.operations import Edit
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 
+# Kinds of causes that have a repair in most cases; for others only the user's own code can be changed.
+MENDED = frozenset({"nonfinite_weight", "zero_weight", "dead_relu", "saturated", "vanishing", "exploding"})
+
 
 def repair_of(
     cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence

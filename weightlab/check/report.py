@@ -42,6 +42,7 @@ class GradientRow:
         reaching: per unit, from how many of the batch's samples a gradient reaches it; () where every gradient flows,
             since then it is not measured, and for what is no unit of a function's output.
         samples: how many there were.
+        weight: Euclidean norm of the parameter itself, from at most 65,536 of its cells; None where it has no values.
     """
 
     name: str
@@ -54,6 +55,7 @@ class GradientRow:
     zero_at: tuple[int, ...] = ()
     reaching: tuple[int, ...] = ()
     samples: int = 0
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

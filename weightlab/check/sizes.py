@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.check.measures import Op, largest, wide
+from weightlab.model.sharded import is_sharded
 from weightlab.model.tree import ParameterTree
+from weightlab.see.glance import spread
 
 # A gradient is weak when its root mean square is below this share of the largest one that arrived before it, that is
 # nearer to the loss: the machine epsilon of float32. With the learning rate at which that parameter moves by its own
@@ -18,6 +20,7 @@ WEAK = 2.0**-23
 # A sum of n terms with a relative error of eps each: below this multiple of eps times the sum that terms of this size
 # could have, a bias gradient is rounding noise (Higham 2002, "Accuracy and Stability", section 4.2; 32 leaves room for n).
 CANCELLED = 32.0
+SAMPLE = 1 << 16
 
 
 class Gradient:
@@ -47,6 +50,14 @@ class Gradient:
         """Another part of the same gradient: by a closure beside the alias. The parts add up to at most this."""
         self.largest = torch.maximum(self.largest, other.largest)
         self._norm = torch.hypot(self._norm, other._norm)
+
+
+def weight_norm(tensor: Tensor) -> float | None:
+    """Euclidean norm of a parameter, from at most about 65,536 evenly spread cells; None where its values are not here."""
+    if tensor.device.type == "meta" or tensor.layout is not torch.strided or is_sharded(tensor):
+        return None
+    looked = spread(tensor.detach(), SAMPLE)
+    return float(_norm(looked)) * math.sqrt(tensor.numel() / looked.numel()) if looked.numel() else 0.0
 
 
 def unit_axis(tree: ParameterTree, name: str) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
+from weightlab.check.mending import MENDED
 from weightlab.check.outputs import OutputChange
 from weightlab.edit.entry import Entry
 from weightlab.edit.snapshots import Diff
@@ -113,6 +114,8 @@ def state(lab: Lab) -> Json:
         "snapshots": list(lab.snapshots.labels),
         "offers": list(lab.offers),
         "moments": _has_moments(lab),
+        "readings": lab.tree.readings,
+        "diagnosed": {"number": lab.diagnosed.number, "revision": lab.diagnosed.revision},
     }
 
 
@@ -196,7 +199,7 @@ def gradients(lab: Lab) -> Json | None:
         "loss_text": f"{report.loss:.4g}",
         "loss_before": None if before is None else number(before.loss),
         "synthetic": report.note or "made-up input" if report.synthetic else None,
-        "rows": _rows(report, before),
+        "rows": _rows(report, before, lab.step_norms()),
         "causes": [_cause(cause) for cause in report.causes],
         "revision": lab.checked_revision,
         "error": None,
@@ -211,7 +214,7 @@ def _output(change: OutputChange | None) -> Json | None:
     return {"cosine": number(change.cosine), "relative_l2": number(change.relative_l2), "kl": kl}
 
 
-def _rows(report: GradientReport, before: GradientReport | None) -> list[Json]:
+def _rows(report: GradientReport, before: GradientReport | None, steps: dict[str, float]) -> list[Json]:
     earlier = {} if before is None else {row.name: row for row in before.rows}
     rows = []
     for row in report.rows:
@@ -224,6 +227,8 @@ def _rows(report: GradientReport, before: GradientReport | None) -> list[Json]:
                 "name": row.name,
                 "status": row.status,
                 "norm": None if row.norm is None else number(row.norm),
+                "weight": None if row.weight is None else number(row.weight),
+                "step": number(steps[row.name]) if row.name in steps else None,
                 "ratio": ratio,
                 "was": old.status if old is not None and old.status != row.status else None,
                 "zero_units": row.zero_units,
@@ -244,6 +249,8 @@ def _cause(cause: Cause) -> Json:
         "evidence": list(cause.evidence),
         "name": cause.name,
         "region": cause.region,
+        "advice": str(cause.repair or ""),
+        "mends": cause.kind in MENDED and cause.severity != "info",
     }
 
 

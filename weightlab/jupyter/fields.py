@@ -131,6 +131,11 @@ ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))
 EDIT: Check = (f"one of {', '.join(EDITS)}", _one_of(*EDITS))
 ARGS: Check = ("an object of arguments", lambda v: isinstance(v, dict))
 TRUE: Check = ("true", lambda v: v is True)
+_FINDING = {"kind": _text(40), "name": _text(500), "at": _text(500), "text": _text(4000)}
+FINDING: Check = (
+    "an object of the texts 'kind', 'name', 'at' and 'text' of a finding",
+    lambda v: isinstance(v, dict) and set(v) == set(_FINDING) and all(fits(v[key]) for key, fits in _FINDING.items()),
+)
 WHERE: Check = (
     f"an object with 'kind' (one of {', '.join(_WHERE)}), 'value' (a number, null, or two numbers between which), and 'view'",
     _where,

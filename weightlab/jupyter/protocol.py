@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
-from weightlab.jupyter import describe, editing, keeping, looking, overview
+from weightlab.jupyter import checkup, describe, editing, keeping, looking, overview
 from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import FLAG, REQUEST, VERSION, check_fields, check_message
 from weightlab.jupyter.operation import Buffers, Json, Operation
@@ -31,6 +31,7 @@ class Session:
         self.lab = lab
         self._running: dict[str | int, Progress] = {}  # by the id of the request
         self.spectra = overview.Spectra(lab)
+        self.checkup = checkup.Checkup(lab)
 
     def changes(self, message: Any) -> bool:
         """Whether it asks for a change of the model, which waits for the end of a step of training."""
@@ -151,4 +152,5 @@ _OPERATIONS: dict[str, Operation] = {
     **overview.OPERATIONS,
     **editing.OPERATIONS,
     **keeping.OPERATIONS,
+    **checkup.OPERATIONS,
 }

@@ -82,10 +82,12 @@ class ParameterTree:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.readings = 0  # grows whenever the structure was read again
         self.refresh()
 
     def refresh(self) -> None:
         """Read the model's structure again."""
+        self.readings += 1
         self._infos: dict[str, TensorInfo] = {}
         self._first: dict[str, str] = {}
         self._modules: dict[str, nn.Module] = {}

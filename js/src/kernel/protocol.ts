@@ -16,6 +16,8 @@ import type {
 
 export type * from "./pictures";
 
+import type { CheckupOperations } from "./checkup";
+
 export const VERSION = 1;
 
 export type Kind = "parameter" | "buffer" | "computed";
@@ -88,6 +90,9 @@ export interface GradientRow {
   name: string;
   status: Status;
   norm: number | null;
+  /** Of the parameter itself, and of the optimizer's step, where its rule is known. */
+  weight: number | null;
+  step: number | null;
   ratio: number | null;
   was: Status | null;
   zero_units: number;
@@ -104,6 +109,9 @@ export interface Cause {
   evidence: string[];
   name: string | null;
   region: string | null;
+  advice: string;
+  /** Whether a repair is likely. */
+  mends: boolean;
 }
 
 export interface WireError {
@@ -144,6 +152,9 @@ export interface LabState {
   moments: boolean;
   history: History;
   gradients: Gradients | null;
+  /** Grows whenever the kernel has read the model's structure again. */
+  readings: number;
+  diagnosed: { number: number; revision: number };
   undo_bytes: number;
   undo_limit: number;
 }
@@ -231,7 +242,7 @@ export interface TransferRow {
   note: string;
 }
 
-interface Done {
+export interface Done {
   entry: Entry | null;
   state: LabState;
 }
@@ -244,7 +255,7 @@ export interface Hello {
 }
 
 /** Fields and reply of each operation; `v`, `id`, `op` and `ok` are added by the client. */
-export interface Operations {
+export interface Operations extends CheckupOperations {
   hello: { request: Record<string, never>; reply: Hello };
   script: { request: Record<string, never>; reply: { bytes: number } };
   refresh: { request: Record<string, never>; reply: Hello };

@@ -139,11 +139,6 @@ export function createActions(store: Store, client: Client): Actions {
       store.last.value = call;
       takeState(state, changedBy(entry), answer.revision);
     });
-    // The tree tells who is frozen: its columns come with hello.
-    if ("edit" in call && call.edit === "requires_grad_") {
-      const hello = await ask("reading the tree", () => client.request("hello", {}));
-      if (hello) takeHello(hello);
-    }
     return true;
   }
 

@@ -130,12 +130,23 @@ export function createFeed(store: Store, client: Client): Feed {
     }
   }
 
+  /** The kernel has read the structure again: names, shapes and flags of the tree come with hello. */
+  function readAgain(state: LabState): void {
+    const known = store.hello.value?.state.readings;
+    if (known !== undefined && state.readings !== known) void ask("reading the tree", hello).then(takeIfAny);
+  }
+  const hello = (): Promise<Answer<"hello">> => client.request("hello", {});
+  const takeIfAny = (answer: Answer<"hello"> | null): void => {
+    if (answer) takeHello(answer);
+  };
+
   function takeState(state: LabState, changed: Changed | null, revision: number): void {
     const expected = store.revision.value + 1;
     batch(() => {
       store.lab.value = state;
       store.revision.value = Math.max(revision, store.revision.value);
     });
+    readAgain(state);
     checkSoon(state);
     // More than one step ahead: somebody else was in between, and their push has not come.
     if (revision > expected) tell("everything", revision);
@@ -188,6 +199,7 @@ export function createFeed(store: Store, client: Client): Feed {
             store.lab.value = push.state;
             store.revision.value = push.revision;
           });
+          readAgain(push.state);
           if (news) tell(push.changed, push.revision);
           return;
         }
