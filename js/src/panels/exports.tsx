@@ -104,6 +104,7 @@ function Save({ page, close }: { page: Page; close(): void }) {
   const done = useSignal("");
   const onKey = useDialog(box, close);
   const error = store.alert.value?.message;
+  const progress = store.progress.value;
   return (
     <div ref={box} class="wl-dialog" role="dialog" aria-label="Save safetensors" onKeyDown={onKey}>
       <form
@@ -144,7 +145,11 @@ function Save({ page, close }: { page: Page; close(): void }) {
           </p>
         ) : (
           <p class="wl-dim wl-preview" aria-live="polite">
-            {busy.value ? <progress aria-label="Saving" /> : done.value}
+            {busy.value ? (
+              <progress aria-label="Saving" {...(progress && { value: progress.done, max: progress.total })} />
+            ) : (
+              done.value
+            )}
           </p>
         )}
         <footer>
