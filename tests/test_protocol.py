@@ -229,6 +229,51 @@ def test_tiles_decode_to_the_sheet(session: Session, encoding: str) -> None:
     assert planes["min"].isfinite().all()
 
 
+def test_the_extreme_of_a_bin_is_its_cell_farthest_from_zero(session: Session) -> None:
+    """S2, S3: one plane tells of spikes on both sides, and of cells that are not finite."""
+    weight = session.lab.model.conv.weight.detach()
+    with torch.no_grad():
+        weight[0, 0, 0, 0], weight[4, 1, 1, 1] = math.nan, -math.inf
+    message = {"v": 1, "id": "1", "op": "tiles", "name": "conv.weight", "tiles": [[1, 1, 0, 0]], "encoding": "f32"}
+    (reply, made), (one, part) = (
+        session.handle({**message, "planes": planes}, []) for planes in (["mean", "min", "max"], ["extreme"])
+    )
+    all_of, extreme = decode(reply["tiles"][0], made[0]), decode(one["tiles"][0], part[0])["extreme"]
+    bad = ~all_of["mean"].isfinite()
+    assert int(bad.sum()) == 2
+    assert torch.equal(extreme[bad].nan_to_num(5.0), all_of["mean"][bad].nan_to_num(5.0))
+    farthest = torch.where(all_of["min"].abs() > all_of["max"].abs(), all_of["min"], all_of["max"])
+    assert torch.equal(extreme[~bad], farthest[~bad])
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (300, 700), (40, 9000), (1500, 2000), (0, 3), (7,), (16, 3, 5, 5)])
+def test_opening_brings_the_tiles_of_the_first_screen(shape: tuple[int, ...]) -> None:
+    """The very tiles that would be asked for next, behind the orders in the one buffer."""
+    session = Session(wl.Lab(nn.ParameterDict({"w": torch.randn(shape)})))
+    fields = {"name": "w", "layout": {"sort": [[0, "norm"]]}} if len(shape) == 2 and shape[0] else {"name": "w"}
+    screen = {"rows": 200, "columns": 500, "planes": ["extreme"]}
+    opened, made = session.handle({"v": 1, "id": "1", "op": "open", **fields, "screen": screen}, [])
+    plain, orders = session.handle({"v": 1, "id": "1", "op": "open", **fields}, [])
+    assert plain["tiles"] == []
+    if 0 in shape:
+        assert opened["tiles"] == []
+        return
+    begin = opened["tiles"][0]["offset"]
+    assert made[0][:begin] == (orders[0] if orders else b"")
+    sheet = layout_of(session.lab.tree["w"]).sheet
+    row_level, column_level = opened["tiles"][0]["at"][:2]
+    assert -(-sheet[0] // 2**row_level) <= 200
+    assert -(-sheet[1] // 2**column_level) <= 500
+    asked = {"v": 1, "id": "2", "op": "tiles", "name": "w", "tiles": [head["at"] for head in opened["tiles"]]}
+    if "layout" in fields:
+        asked["layout"] = {"orders": [order["token"] for order in opened["layout"]["orders"]]}
+    encoding = opened["tiles"][0]["encoding"]
+    assert encoding == ("f32" if math.prod(shape) < 2000 else "q8")
+    again, tiles = session.handle({**asked, "encoding": encoding, "planes": ["extreme"]}, [])
+    assert tiles[0] == made[0][begin:]
+    assert [head["at"] for head in again["tiles"]] == [head["at"] for head in opened["tiles"]]
+
+
 def test_a_reply_is_at_most_two_megabytes(session: Session) -> None:
     """S4: what does not fit is listed as left, and can be asked for again."""
     session.lab.model.register_buffer("big", torch.randn(1024, 1024))

@@ -246,12 +246,13 @@ def test_what_was_made_of_a_tile_is_kept_until_its_cells_change(monkeypatch: pyt
     monkeypatch.setattr("weightlab.see.tiles.BASE_BINS", 64)
     tensor = torch.randn(600, 600)
     pyramid = Pyramid(lambda: tensor, layout((600, 600), "Linear"))
-    made: list[tuple[int, int, int, int]] = []
 
     def ask(*at: int) -> bool:
-        before = len(made)
-        pyramid.kept((at, "q8", ("mean",)), lambda: (made.append(at) or {}, bytes(pyramid.tile(at).mean.shape[0])))
-        return len(made) > before
+        key = (at, "q8", ("mean",))
+        if pyramid.kept(key) is not None:
+            return False
+        pyramid.keep(key, ({}, bytes(pyramid.tile(at).mean.shape[0])))
+        return True
 
     asked = [(0, 0, 1, 1), (0, 0, 0, 0), (1, 0, 0, 1), (*pyramid.base_level, 0, 0)]
     assert all(ask(*at) for at in asked)
@@ -273,3 +274,31 @@ def test_a_cancelled_patch_leaves_no_picture_of_two_moments(monkeypatch: pytest.
     with following.listening(), pytest.raises(Cancelled):
         pyramid.tile(at)
     assert float(pyramid.tile(at).max.max()) == 0.0
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_tiles_together_are_the_tiles_one_by_one(monkeypatch: pytest.MonkeyPatch, bad: bool) -> None:
+    """S5: whatever set of them a screen lacks, each comes once, and is what it is alone."""
+    monkeypatch.setattr("weightlab.see.tiles.BASE_BINS", 1 << 14)
+    rng = random.Random(2)
+    shape = (1100, 900)
+    tensor, plan = with_bad_cells(shape) if bad else torch.randn(shape), layout(shape, "Linear")
+    pyramid = Pyramid(lambda: tensor, plan)
+    for level in [(0, 0), (1, 1), (2, 0), pyramid.base_level]:
+        down, across = (-(-size // TILE) for size in pyramid.shape(*level))
+        every = [(*level, row, column) for row in range(down) for column in range(across)]
+        wanted = rng.sample(every, max(1, len(every) * 2 // 3))
+        made = list(pyramid.tiles([*wanted, wanted[0]]))
+        assert sorted(tile.at for tile in made) == sorted(wanted)
+        for tile in made:
+            alone = pyramid.tile(tile.at)
+            for name, off in (("mean", 1e-5), ("min", 0), ("max", 0), ("rms", 1e-5)):  # torch may do what is small
+                one, other = getattr(tile, name), getattr(alone, name)
+                torch.testing.assert_close(one, other, rtol=off, atol=off / 10, equal_nan=True)
+            flags = [torch.zeros(1) if each.flags is None else each.flags for each in (tile, alone)]
+            assert bool((flags[0] == flags[1]).all())
+
+
+def test_a_base_has_enough_bins_and_not_many_more() -> None:
+    for size, level in ((1024, (0, 0)), (4096, (3, 3)), (16384, (4, 4))):
+        assert Pyramid(lambda: torch.zeros(1), layout((size, size), "Linear")).base_level == level

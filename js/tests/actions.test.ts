@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import messages from "../../tests/messages.json";
 import { createClient } from "../src/kernel/client";
-import { type Bounds, type EditCall, type LabState, unpack } from "../src/kernel/protocol";
+import { type Bounds, type EditCall, type LabState, type TileKey, unpack } from "../src/kernel/protocol";
 import { type Actions, createActions } from "../src/state/actions";
 import { createStore, type Store } from "../src/state/store";
 import { FakeModel } from "./fake-model";
@@ -71,8 +71,9 @@ test("what the page sends has the shape of the good examples", async () => {
   await open();
   const waiting = new AbortController().signal;
   void actions.refresh();
-  void actions.tiles("conv.weight", [[0, 0, 0, 0]], "q8", waiting);
-  void actions.tiles("conv.weight", [[0, 0, 0, 0]], "f32", waiting);
+  const tiles: TileKey[] = [[1, 1, 0, 0]];
+  void actions.tiles({ name: "conv.weight", tiles, encoding: "q8", planes: ["extreme"] }, waiting);
+  void actions.tiles({ name: "conv.weight", tiles, encoding: "f32", planes: ["min", "max"] }, waiting);
   void actions.read("conv.weight", [[0, 0, 0, 0]]);
   void actions.edit({ edit: "zero_", args: {} });
   void actions.edit({ edit: "fill_", args: { value: "1" } });
@@ -119,10 +120,12 @@ test("what the page sends has the shape of the good examples", async () => {
   model.emit({ v: 1, push: "progress", id: model.last("save").content["id"], done: 1, total: 2, words: "saving" });
   void actions.cancel();
   void actions.showView("held");
-  void actions.tiles("conv.weight", [[0, 0, 0, 0]], "q8", waiting, "held");
+  void actions.tiles({ name: "conv.weight", tiles, encoding: "q8", planes: ["mean"] }, waiting, "held");
   void actions.read("conv.weight", [[0, 0, 0, 0]], "held");
   void actions.selectText("[3, :, 1:2]");
   await settle();
+  store.room.value = { rows: 300, columns: 700 };
+  void actions.openTensor("conv.weight");
   const good = new Set(
     [
       ...requests.filter((each) => each.ok).map((each) => each.message),
@@ -353,7 +356,8 @@ test("a conflict offers to insist, and insisting sends force", async () => {
 test("a lost push is caught up with at the next reply", async () => {
   await open();
   void actions.read("conv.weight", [[0, 0, 0, 0]]);
-  const tiles = actions.tiles("conv.weight", [[0, 0, 0, 0]], "f32", new AbortController().signal);
+  const wanted = { name: "conv.weight", tiles: [[0, 0, 0, 0]] as TileKey[], encoding: "f32" as const };
+  const tiles = actions.tiles(wanted, new AbortController().signal);
   model.answer("tiles", reply("tiles"), 5);
   expect((await tiles).revision).toBe(5);
   expect(store.revision.value).toBe(5);

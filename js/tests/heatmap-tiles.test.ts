@@ -4,7 +4,7 @@ import { Loader } from "../src/heatmap/loader";
 import { Readout } from "../src/heatmap/readout";
 import { decodeTile, shownPlane, TileCache } from "../src/heatmap/tile-cache";
 import { TILE, tileRect } from "../src/heatmap/viewport";
-import type { TileHead, TileKey } from "../src/kernel/protocol";
+import type { TileHead, TileKey, TilePlane } from "../src/kernel/protocol";
 import { below, PLAIN, random, randomLayout } from "./heatmap-seed";
 
 const sheet = makeSheet({
@@ -65,23 +65,24 @@ test("f32 comes back bit for bit at an odd byteOffset", () => {
   expect(Array.from(plane ?? []).every((value, i) => Object.is(value, values[i]))).toBe(true);
 });
 
-test("the extreme of a bin is its end of larger magnitude; NaN and infinity win", () => {
-  const tile = {
-    ...head([1, 1, 0, 0], 2),
-    key: [1, 1, 0, 0] as TileKey,
-    planes: [
-      [0, 1, Number.NaN, Number.POSITIVE_INFINITY],
-      [-3, -1, -2, 0],
-      [2, 4, 2, 1],
-    ].map((v) => Float32Array.from(v)),
-    revision: 0,
-    stale: false,
-    bad: 0,
-    bytes: 0,
-    shown: {},
-  };
-  expect(Array.from(shownPlane(tile, "extreme"))).toEqual([-3, 4, Number.NaN, Number.POSITIVE_INFINITY]);
-  expect(shownPlane(tile, "mean")).toBe(tile.planes[0]);
+test("planes of one moment stay together, those of another go", () => {
+  const cache = new TileCache(sheet);
+  const key: TileKey = [1, 1, 0, 0];
+  const put = (plane: "mean" | "extreme", revision: number) =>
+    cache.put([head(key, 4, { planes: [plane] })], zeros(), revision);
+  put("extreme", 1);
+  expect(cache.good(key, "f32", ["extreme"])).toBe(true);
+  expect(cache.good(key, "f32", ["mean"])).toBe(false);
+  const tile = cache.get(key);
+  // Until the mean has come, what is there is drawn.
+  expect(tile && shownPlane(tile, "mean")).toBe(tile?.planes.extreme);
+  put("mean", 1);
+  expect(cache.good(key, "f32", ["mean", "extreme"])).toBe(true);
+  put("mean", 2);
+  expect(cache.good(key, "f32", ["extreme"])).toBe(false);
+  const cells = new TileCache(sheet);
+  cells.put([head([0, 0, 0, 0])], zeros(), 1);
+  expect(cells.good([0, 0, 0, 0], "f32", ["extreme"])).toBe(true);
 });
 
 test("stale marking by changed bounds equals asking every cell of every tile", () => {
@@ -132,13 +133,13 @@ test("a change and a reply may come in either order", () => {
   const first = new TileCache(sheet);
   first.mark(cell, 3);
   first.put([head([0, 0, 0, 0])], zeros(), 2);
-  expect(first.good([0, 0, 0, 0], "f32")).toBe(false);
+  expect(first.good([0, 0, 0, 0], "f32", ["extreme"])).toBe(false);
   first.put([head([0, 0, 0, 0])], zeros(), 3);
-  expect(first.good([0, 0, 0, 0], "f32")).toBe(true);
+  expect(first.good([0, 0, 0, 0], "f32", ["extreme"])).toBe(true);
   // The reply already shows revision 4: the push that says so comes late and takes nothing away.
   first.put([head([0, 0, 0, 0])], zeros(), 4);
   first.mark(cell, 4);
-  expect(first.good([0, 0, 0, 0], "f32")).toBe(true);
+  expect(first.good([0, 0, 0, 0], "f32", ["extreme"])).toBe(true);
   // An older reply does not replace a newer tile.
   first.put([head([0, 0, 0, 0])], zeros(), 1);
   expect(first.get([0, 0, 0, 0])?.revision).toBe(4);
@@ -153,14 +154,14 @@ test("a change and a reply may come in either order", () => {
       10 + i,
     );
   many.put([head([0, 0, 0, 0])], zeros(), 9);
-  expect(many.good([0, 0, 0, 0], "f32")).toBe(false);
+  expect(many.good([0, 0, 0, 0], "f32", ["extreme"])).toBe(false);
 });
 
 test("a tile is drawn while stale, and q8 does not do for f32", () => {
   const cache = new TileCache(sheet);
   cache.put([head([0, 0, 0, 0], 4, { encoding: "q8", scale: [[0, 1]] })], zeros(), 1);
-  expect(cache.good([0, 0, 0, 0], "q8")).toBe(true);
-  expect(cache.good([0, 0, 0, 0], "f32")).toBe(false);
+  expect(cache.good([0, 0, 0, 0], "q8", ["extreme"])).toBe(true);
+  expect(cache.good([0, 0, 0, 0], "f32", ["extreme"])).toBe(false);
   expect(cache.mark("everything", 2)).toBe(true);
   expect(cache.get([0, 0, 0, 0])).toBeDefined();
   expect(cache.mark("everything", 2)).toBe(false);
@@ -183,14 +184,24 @@ const settle = () => new Promise((done) => setTimeout(done, 0));
 
 test("one request at a time; what is left is asked again; what nobody wants is aborted", async () => {
   const cache = new TileCache(sheet);
-  const asked: { keys: TileKey[]; signal: AbortSignal; answer: (heads: TileHead[]) => void }[] = [];
+  const asked: {
+    keys: TileKey[];
+    planes: TilePlane[] | undefined;
+    signal: AbortSignal;
+    answer: (heads: TileHead[]) => void;
+  }[] = [];
   const loader = new Loader(
     "w",
     cache,
-    (_name, keys, _encoding, signal) =>
+    ({ tiles: keys, planes }, signal) =>
       new Promise((resolve, reject) => {
         signal.addEventListener("abort", () => reject(new Error("aborted")));
-        asked.push({ keys, signal, answer: (tiles) => resolve({ tiles, left: [], buffer: zeros(), revision: 1 }) });
+        asked.push({
+          keys,
+          planes,
+          signal,
+          answer: (tiles) => resolve({ tiles, left: [], buffer: zeros(), revision: 1 }),
+        });
       }),
     () => undefined,
   );
@@ -198,8 +209,8 @@ test("one request at a time; what is left is asked again; what nobody wants is a
     [0, 0, 0, 0],
     [0, 0, 0, 1],
   ];
-  loader.need(keys, "f32");
-  loader.need(keys, "f32");
+  loader.need(keys, "f32", ["extreme"]);
+  loader.need(keys, "f32", ["extreme"]);
   expect(asked.length).toBe(1);
   asked[0]?.answer([head([0, 0, 0, 0])]);
   await settle();
@@ -211,22 +222,27 @@ test("one request at a time; what is left is asked again; what nobody wants is a
       [0, 0, 0, 2],
     ],
     "f32",
+    ["extreme"],
   );
   expect(asked.length).toBe(2);
   expect(asked[1]?.signal.aborted).toBe(false);
-  loader.need([[0, 0, 5, 5]], "f32");
+  loader.need([[0, 0, 5, 5]], "f32", ["extreme"]);
   expect(asked[1]?.signal.aborted).toBe(true);
   expect(asked[2]?.keys).toEqual([[0, 0, 5, 5]]);
   // A reply without tiles is an error, not a loop.
   asked[2]?.answer([]);
   await settle();
   expect(loader.error).not.toBeNull();
-  loader.need([[0, 0, 5, 5]], "f32");
+  loader.need([[0, 0, 5, 5]], "f32", ["extreme"]);
   expect(asked.length).toBe(3);
-  loader.need([[0, 0, 5, 6]], "f32");
+  loader.need([[0, 0, 5, 6]], "f32", ["extreme"]);
   expect(asked.length).toBe(4);
-  loader.dispose();
+  // Another plane of the same tiles is another question.
+  loader.need([[0, 0, 5, 6]], "f32", ["mean"]);
   expect(asked[3]?.signal.aborted).toBe(true);
+  expect(asked[4]?.planes).toEqual(["mean"]);
+  loader.dispose();
+  expect(asked[4]?.signal.aborted).toBe(true);
 });
 
 test("the read-out never shows a value for another index, and says what was there before", async () => {

@@ -7,7 +7,7 @@ import { flatOf, makeSheet } from "../src/heatmap/layout";
 import { shortest } from "../src/heatmap/numbers";
 import { byteOf, colourAxis } from "../src/heatmap/rgb";
 import { fitView } from "../src/heatmap/viewport";
-import type { Layout } from "../src/kernel/protocol";
+import type { Layout, TileHead } from "../src/kernel/protocol";
 import { callOf, opened } from "../src/state/layouts";
 import { atIndex, moved, placeAt, ROLES, roleOf, sortedBy } from "../src/state/roles";
 import { createStore } from "../src/state/store";
@@ -59,8 +59,8 @@ test("sorting an axis again replaces its order and keeps the others'", () => {
   expect(sortedBy(sorted, 1, null)).toEqual(callOf({ ...conv, orders: orders.slice(0, 1) }));
 });
 
-test("orders come in one buffer, also at an odd offset", () => {
-  const bytes = new DataView(new ArrayBuffer(3 + 4 * 11), 3);
+test("orders come in one buffer, before the tiles, also at an odd offset", () => {
+  const bytes = new DataView(new ArrayBuffer(3 + 4 * 11 + 4), 3);
   [3, 1, 0, 2, 4, 7, 6, 5, 2, 1, 0].forEach((index, i) => {
     bytes.setInt32(i * 4, index, true);
   });
@@ -72,7 +72,9 @@ test("orders come in one buffer, also at an odd offset", () => {
     ],
   };
   const about = { views: [], about: "", signed: true };
-  const reply = { name: "w", layout, summary: null as never, cell_bytes: 4, exact_text: true, ...about };
+  const shape = { rows: 2, columns: 2, encoding: "q8" as const, planes: ["extreme" as const], nan: 0, inf: 0 };
+  const tiles: TileHead[] = [{ at: [1, 1, 0, 0], offset: 44, scale: [[0, 1]], ...shape }];
+  const reply = { name: "w", layout, summary: null as never, cell_bytes: 4, exact_text: true, tiles, ...about };
   const open = opened("w", "value", { reply, buffer: bytes, revision: 0 }, { sort: [[0, "norm"]] });
   expect(open.orders?.map((each) => [...each])).toEqual([
     [3, 1, 0, 2, 4, 7, 6, 5],
@@ -80,6 +82,7 @@ test("orders come in one buffer, also at an odd offset", () => {
   ]);
   expect(open.call?.orders).toEqual(["1", "2"]);
   expect(open.call?.sort).toBeUndefined();
+  expect(open.first).toEqual({ tiles, buffer: bytes, revision: 0 });
 });
 
 test("a chip goes before the one whose middle lies further right", () => {

@@ -124,8 +124,17 @@ FIND: Check = (f"one of {', '.join(WHATS)}", _one_of(*WHATS))
 FORM: Check = ("'tsv' or 'torch'", _one_of("tsv", "torch"))
 NUMBER_TEXT: Check = ("a number, or a text of at most 100 characters", _number)
 PLANES: Check = (
-    "1 to 4 different ones of 'mean', 'min', 'max' and 'rms'",
-    lambda v: _list(1, 4, _one_of("mean", "min", "max", "rms"))(v) and len(set(v)) == len(v),
+    "1 to 5 different ones of 'mean', 'min', 'max', 'rms' and 'extreme'",
+    lambda v: _list(1, 5, _one_of("mean", "min", "max", "rms", "extreme"))(v) and len(set(v)) == len(v),
+)
+SCREEN: Check = (
+    "an object with 'rows' and 'columns' (pixels from 1 to 100,000), and 'planes' (optional)",
+    lambda v: (
+        isinstance(v, dict)
+        and {"rows", "columns"} <= v.keys() <= {"rows", "columns", "planes"}
+        and all(is_whole(v[key]) and 1 <= v[key] <= 100_000 for key in ("rows", "columns"))
+        and PLANES[1](v.get("planes", ["mean"]))
+    ),
 )
 ENCODING: Check = ("'q8' or 'f32'", _one_of("q8", "f32"))
 EDIT: Check = (f"one of {', '.join(EDITS)}", _one_of(*EDITS))

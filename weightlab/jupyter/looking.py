@@ -1,4 +1,4 @@
-"""What the page asks to see one tensor: its layout, numbers, tiles, profiles and cells, and the tables of colours."""
+"""What the page asks about one tensor beside its picture: numbers, profiles and cells; and the tables of colours."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ import torch
 
 from weightlab.errors import BadMessage, NoValues
 from weightlab.jupyter import describe
-from weightlab.jupyter.fields import AXIS, CELLS, ENCODING, LAYOUT, NAME, PLANES, STATISTIC, TEXT, TILES, VIEW, WHERE
-from weightlab.jupyter.laid_out import layout_asked, profile_bytes
+from weightlab.jupyter.fields import AXIS, CELLS, NAME, STATISTIC, TEXT, VIEW, WHERE
+from weightlab.jupyter.laid_out import profile_bytes
 from weightlab.jupyter.operation import Buffers, Json, Operation
 from weightlab.jupyter.targets import target_region
-from weightlab.jupyter.wire import LIMIT, USUAL, encode_tile
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.see import colours
-from weightlab.see.groups import following_norm
 from weightlab.see.numbers import texts
 
 if TYPE_CHECKING:
     from weightlab.jupyter.protocol import Session
 
-_SAMPLE_ABOVE = 1 << 20
 _EXACT_UP_TO = 1 << 28
 
 
@@ -32,56 +29,11 @@ def hello(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers)
     return {**describe.model(session.lab), "state": describe.state(session.lab)}
 
 
-def open_tensor(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
-    info = session.lab.tree[fields["name"]]
-    tensor = shown(session.lab, fields)
-    layout = layout_asked(session.lab, fields)
-    if layout.orders:
-        made.append(b"".join(order.indices.to(torch.int32).numpy().tobytes() for order in layout.orders))
-    return {
-        "name": info.name,
-        "layout": describe.layout(layout, following_norm(info, session.lab.tree.modules)),
-        "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE),
-        "cell_bytes": tensor.element_size(),
-        "exact_text": describe.exact_text(tensor.dtype),
-        **describe.views(session.lab, info.name, fields.get("view", "value")),
-    }
-
-
 def summary_of(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
     info = session.lab.tree[fields["name"]]
     # Past that a pass takes over a second, in which nothing else is answered: the sample stays, and says so.
     exact = info.numel <= _EXACT_UP_TO
     return {"name": info.name, "summary": describe.summary(shown(session.lab, fields), exact=exact)}
-
-
-def tiles(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
-    info = session.lab.tree[fields["name"]]
-    _readable(session.lab, info.name)
-    pyramid = session.lab.pyramid(info.name, fields.get("view", "value"), layout_asked(session.lab, fields))
-    heads: list[Json] = []
-    parts: list[bytes] = []
-    left: list[list[int]] = []
-    size = 0
-    encoding, planes = fields["encoding"], tuple(fields.get("planes", USUAL))
-    for at in fields["tiles"]:
-
-        def encoded(at: tuple[int, int, int, int] = tuple(at)) -> tuple[Json, bytes]:
-            return encode_tile(pyramid.tile(at, session.lab.revision), encoding, 0, planes)
-
-        try:
-            head, data = pyramid.kept((tuple(at), encoding, planes), encoded)
-        except IndexError as error:
-            raise BadMessage(f"{info.title}: {error}. Ask for tiles of the sheet.") from error
-        head = {**head, "offset": size}
-        if size + len(data) > LIMIT and parts:
-            left.append(at)
-            continue
-        heads.append(head)
-        parts.append(data)
-        size += len(data)
-    made.append(b"".join(parts))
-    return {"name": info.name, "tiles": heads, "left": left}
 
 
 def profile_of(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
@@ -124,7 +76,7 @@ def colour_tables(session: Session, fields: Json, buffers: Sequence[Any], made: 
 
 def shown(lab: Lab, fields: Json) -> torch.Tensor:
     """The tensor behind the view that is asked for, if it has values to look at."""
-    _readable(lab, fields["name"])
+    readable(lab, fields["name"])
     return lab.view(fields["name"], fields.get("view", "value"))
 
 
@@ -142,21 +94,22 @@ def flat_index(cell: Sequence[int], shape: Sequence[int], title: str) -> int:
     return at
 
 
-def _readable(lab: Lab, name: str) -> None:
+def readable(lab: Lab, name: str) -> None:
+    """Whether there are values to look at.
+
+    Raises:
+        NoValues: there are none.
+    """
     reason = storage.why_not_readable(lab.tree.tensor(name), alone=True)
     if reason:
         raise NoValues(f"{lab.tree[name].title}: {reason}")
 
 
 _VIEW = {"view": VIEW}
-_LAID = {**_VIEW, "layout": LAYOUT}
-_TILED = {**_LAID, "planes": PLANES}
 
 OPERATIONS: Mapping[str, Operation] = {
     "hello": Operation(hello, {}, reads=True),
-    "open": Operation(open_tensor, {"name": NAME}, _LAID, reads=True),
     "summary": Operation(summary_of, {"name": NAME}, _VIEW, reads=True),
-    "tiles": Operation(tiles, {"name": NAME, "tiles": TILES, "encoding": ENCODING}, _TILED, reads=True),
     "profile": Operation(profile_of, {"name": NAME, "axis": AXIS, "stat": STATISTIC}, _VIEW, reads=True),
     "read": Operation(read_cells, {"name": NAME, "cells": CELLS}, _VIEW, reads=True),
     "region": Operation(region_of, {"name": NAME, "text": TEXT}, {"where": WHERE}, reads=True),

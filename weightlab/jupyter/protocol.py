@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
-from weightlab.jupyter import checkup, describe, editing, keeping, looking, overview
+from weightlab.jupyter import checkup, describe, editing, keeping, looking, overview, pictures
 from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import FLAG, REQUEST, VERSION, check_fields, check_message
 from weightlab.jupyter.operation import Buffers, Json, Operation
@@ -149,6 +149,7 @@ _OPERATIONS: dict[str, Operation] = {
     "cancel": Operation(Session.cancel, {"request": REQUEST}),
     "set": Operation(Session.set, {"auto_check": FLAG}),
     **looking.OPERATIONS,
+    **pictures.OPERATIONS,
     **overview.OPERATIONS,
     **editing.OPERATIONS,
     **keeping.OPERATIONS,

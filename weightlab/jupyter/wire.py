@@ -1,13 +1,17 @@
-"""Tiles as bytes: exact float32, or one byte per bin."""
+"""Tiles as bytes: exact float32, or one byte per bin.
+
+By NumPy: a plane of 128 x 128 stays in the first cache from one operation to the next, and torch takes longer to begin one
+than NumPy to do it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from weightlab.model.storage import apart
 from weightlab.see.bins import NAN, NEGATIVE, POSITIVE
 from weightlab.see.tiles import Tile
 
@@ -15,60 +19,72 @@ LIMIT = 2 * 1024 * 1024 - 64 * 1024  # of one reply's buffer; the JSON beside it
 USUAL = ("mean", "min", "max")  # planes that are sent where none are named
 _LEVELS = 252
 
+Array = Any
 
-def encode_tile(tile: Tile, encoding: str, offset: int, wanted: Sequence[str] = USUAL) -> tuple[dict[str, Any], bytes]:
-    """Head and bytes of one tile, padded so that the next one begins at a multiple of 4."""
-    exact = tile.at[:2] == (0, 0)
-    mean, bad = tile.mean, {NAN: 0, POSITIVE: 0, NEGATIVE: 0}
-    if tile.flags is not None:
-        # NaN is the worst news a bin can hold, so it wins over infinities.
-        for bit, shown in ((NEGATIVE, -torch.inf), (POSITIVE, torch.inf), (NAN, torch.nan)):
-            mean = mean.masked_fill((tile.flags & bit) > 0, shown)
-        bad = {NAN: int(mean.isnan().sum()), POSITIVE: int(mean.isinf().sum()), NEGATIVE: 0}
-    elif bool(mean.isnan().any()):  # blanks behind the last facet
-        bad[NAN] = int(mean.isnan().sum())
-    named = {"mean": mean, "min": tile.min, "max": tile.max, "rms": tile.rms}
-    names = ["value"] if exact else list(wanted)
-    planes = mean[None] if exact else torch.stack([named[name] for name in names])
+
+def encode_tile(tile: Tile, encoding: str, wanted: Sequence[str] = USUAL) -> tuple[dict[str, Any], bytes]:
+    """Head, without its offset, and bytes of one tile, padded so that the next one begins at a multiple of 4.
+
+    Args:
+        wanted: "mean", "min", "max", "rms", or "extreme": of a bin's min and max the one farther from 0. The cells
+            themselves have one plane, whatever is wanted.
+    """
+    mean = _shown(apart(tile.mean).numpy(), tile)
+    names = ["value"] if tile.at[:2] == (0, 0) else list(wanted)
+    planes = [mean if name in ("value", "mean") else _plane(tile, name) for name in names]
     head: dict[str, Any] = {
         "at": list(tile.at),
         "rows": mean.shape[0],
         "columns": mean.shape[1],
         "encoding": encoding,
         "planes": names,
-        "offset": offset,
-        "nan": bad[NAN],
-        "inf": bad[POSITIVE],
+        "nan": int(np.count_nonzero(np.isnan(mean))),
+        "inf": int(np.count_nonzero(np.isinf(mean))),
     }
     if encoding == "f32":
-        return head, planes.contiguous().numpy().tobytes()
-    codes, head["scale"] = _quantized(planes)
-    data = codes.contiguous().numpy().tobytes()
+        return head, b"".join(plane.tobytes() for plane in planes)
+    coded = [_quantized(plane) for plane in planes]
+    head["scale"] = [ends for _, ends in coded]
+    data = b"".join(codes.tobytes() for codes, _ in coded)
     return head, data + bytes(-len(data) % 4)
 
 
-def _quantized(planes: Tensor) -> tuple[Tensor, list[list[float]]]:
-    """One byte per bin: 0 to 252 between each plane's extremes, 253 -inf, 254 +inf, 255 NaN."""
-    flat = planes.flatten(1)
-    low, high = flat.amin(1), flat.amax(1)
+def _plane(tile: Tile, name: str) -> Array:
+    if name != "extreme":
+        return apart(getattr(tile, name)).numpy()
+    low, high = apart(tile.min).numpy(), apart(tile.max).numpy()
+    return _shown(np.where(np.abs(low) > np.abs(high), low, high), tile)
+
+
+def _shown(plane: Array, tile: Tile) -> Array:
+    """With NaN and infinities in the bins that hold any; NaN is the worst news, so it wins over infinities."""
+    if tile.flags is None:
+        return plane
+    flags, plane = tile.flags.numpy(), plane.copy()
+    for bit, shown in ((NEGATIVE, -np.inf), (POSITIVE, np.inf), (NAN, np.nan)):
+        plane[(flags & bit) > 0] = shown
+    return plane
+
+
+def _quantized(plane: Array) -> tuple[Array, list[float]]:
+    """One byte per bin: 0 to 252 between the plane's extremes, 253 -inf, 254 +inf, 255 NaN; and the extremes."""
+    low, high = plane.min(), plane.max()  # NaN passes through both
     finite = None
-    if not bool((low.isfinite() & high.isfinite()).all()):
-        finite = flat.isfinite()
-        low, high = flat.where(finite, torch.inf).amin(1), flat.where(finite, -torch.inf).amax(1)
-        none = low > high
-        low, high = low.masked_fill(none, 0), high.masked_fill(none, 0)
-    # In float64: high - low of float32 extremes may overflow float32.
-    ends = [[float(a), float(b)] for a, b in zip(low, high, strict=True)]
-    steps = torch.tensor([(b - a) / _LEVELS for a, b in ends], dtype=torch.float64)
-    wide = bool((steps > 1e36).any())
-    values = flat.double() if wide else flat
-    per = torch.where(steps > 0, 1 / steps, 0.0).to(values.dtype)
-    if not bool(per.isfinite().all()):
-        values, per = flat.double(), torch.where(steps > 0, 1 / steps, 0.0)
-    codes = ((values - low[:, None].to(values.dtype)) * per[:, None]).round_().clamp_(0, _LEVELS)
-    if finite is None:
-        return codes.to(torch.uint8), ends
-    codes = codes.where(finite, 0).to(torch.uint8)
-    for value, code in ((flat == -torch.inf, 253), (flat == torch.inf, 254), (flat.isnan(), 255)):
-        codes.masked_fill_(value, code)
-    return codes, ends
+    if not (np.isfinite(low) and np.isfinite(high)):
+        finite = np.isfinite(plane)
+        good = plane[finite]
+        low, high = (good.min(), good.max()) if good.size else (np.float32(0), np.float32(0))
+    step = (float(high) - float(low)) / _LEVELS  # in float64: high - low of float32 may overflow
+    if step == 0:
+        codes = np.zeros(plane.shape, np.uint8)
+    else:
+        values = plane if finite is None else np.where(finite, plane, low)
+        # Where float32 has no room for a step's inverse, or for high - low, float64 has.
+        real = np.float32 if 1e-37 < step < 1e36 else np.float64
+        shares = values.astype(real, copy=False) - real(low)
+        shares *= real(1 / step)
+        codes = np.rint(shares, out=shares).astype(np.uint8)  # 0 to 252: no share is past its end by half a step
+    if finite is not None:
+        for wrong, code in ((plane == -np.inf, 253), (plane == np.inf, 254), (np.isnan(plane), 255)):
+            codes[wrong] = code
+    return codes, [float(low), float(high)]

@@ -116,6 +116,21 @@ def _halve(n: int, low: Array, high: Array, total: Array, squares: Array, side: 
 
 
 @njit(nogil=True, cache=True)
+def _store(
+    lows: Array, highs: Array, totals: Array, squares: Array, count: int,
+    low: Array, high: Array, mean: Array, rms: Array,
+) -> int:  # fmt: skip
+    """Lanes that have become bins of `count` cells; returns how many have finite sums."""
+    whole = 0
+    for j in range(lows.size):
+        total, square = totals[j], squares[j]
+        low[j], high[j] = lows[j], highs[j]
+        mean[j], rms[j] = total / count, np.sqrt(square / count)
+        whole += (abs(total) < np.inf) & (square < np.inf)
+    return whole
+
+
+@njit(nogil=True, cache=True)
 def planes(
     source: Array, stride: int, rows: int, columns: int, kind: int, table: Array,
     tall: int, steps: int, first: int, last: int,
@@ -171,18 +186,25 @@ def planes(
                 n = _halve(n, lows, highs, totals, squares, side)
                 side = 1 - side
                 reach = (reach + 1) // 2
-            for j in range(n):
-                column = (block >> steps) + j
-                left = column << steps
-                count = (bottom - top) * (min(left + wide, columns) - left)
-                total, square = totals[side, j], squares[side, j]
-                if np.isfinite(total) and np.isfinite(square):
-                    low[r, column], high[r, column] = lows[side, j], highs[side, j]
-                    mean[r, column], rms[r, column] = total / count, np.sqrt(square / count)
-                else:
+            column = block >> steps
+            count = (bottom - top) * wide
+            whole = _store(
+                lows[side, :n], highs[side, :n], totals[side, :n], squares[side, :n], count,
+                low[r, column : column + n], high[r, column : column + n],
+                mean[r, column : column + n], rms[r, column : column + n],
+            )  # fmt: skip
+            last_count = (bottom - top) * (end - ((column + n - 1) << steps))
+            if last_count < count:
+                mean[r, column + n - 1] = totals[side, n - 1] / last_count
+                rms[r, column + n - 1] = np.sqrt(squares[side, n - 1] / last_count)
+            if whole < n:
+                for j in range(n):
+                    if np.isfinite(totals[side, j]) and np.isfinite(squares[side, j]):
+                        continue
+                    left = (column + j) << steps
                     bad = _bin(
                         source, stride, top, bottom, left, min(left + wide, columns), kind, table, kept[0], bits[0],
-                        low[r], high[r], mean[r], rms[r], flags[r], missing[r], column,
+                        low[r], high[r], mean[r], rms[r], flags[r], missing[r], column + j,
                     )  # fmt: skip
                     spoilt += 1 if bad else 0
             block = end

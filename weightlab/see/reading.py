@@ -37,7 +37,7 @@ Compiled = Any  # the module weightlab.see.compiled
 
 _lock = threading.Lock()
 _compiler = ThreadPoolExecutor(1, "weightlab-compiles")
-_compiled: dict[str, Future[Compiled]] = {}
+_compiled: dict[Any, Future[Compiled]] = {}  # by NumPy's dtype
 _pools: dict[int, ThreadPoolExecutor] = {}
 _PLAIN = (torch.float32, torch.float64)
 _WIDE = (
@@ -215,9 +215,9 @@ def _ready(source: Source, cells: int, patient: bool) -> Compiled | None:
 
 def _future(source: Source) -> Future[Compiled]:
     with _lock:
-        if source.cells.dtype.name not in _compiled:
-            _compiled[source.cells.dtype.name] = _compiler.submit(_compile, source)
-        return _compiled[source.cells.dtype.name]
+        if source.cells.dtype not in _compiled:
+            _compiled[source.cells.dtype] = _compiler.submit(_compile, source)
+        return _compiled[source.cells.dtype]
 
 
 def _compile(source: Source) -> Compiled | None:

@@ -77,7 +77,7 @@ export function drawNumbers(
     for (let column = seen.column0; column < seen.column1; column++) {
       if (isBlank(sheet, row, column)) continue;
       const tile = cache.get(keyAt(wanted, row, column));
-      const value = tile?.planes[0]?.[binOf(tile, row, column)];
+      const value = tile?.planes.value?.[binOf(tile, row, column)];
       // What is not finite has its mark.
       if (value === undefined || !Number.isFinite(value)) continue;
       const text = fitted(value, dtype, exact, characters);

@@ -3,7 +3,7 @@
  * all is aborted, so that a pan or zoom does not wait for pictures that nobody sees.
  */
 import { Refused } from "../kernel/client";
-import type { LayoutCall, TileKey } from "../kernel/protocol";
+import type { LayoutCall, TileKey, TilePlane } from "../kernel/protocol";
 import type { Actions } from "../state/actions";
 import type { TileCache } from "./tile-cache";
 
@@ -13,11 +13,15 @@ const MOST = 64;
 interface Want {
   keys: TileKey[];
   encoding: "f32" | "q8";
+  planes: readonly TilePlane[];
 }
 
+const sameKind = (one: Omit<Want, "keys">, other: Omit<Want, "keys">): boolean =>
+  one.encoding === other.encoding && one.planes.join() === other.planes.join();
+
 export class Loader {
-  private want: Want = { keys: [], encoding: "q8" };
-  private asked: { keys: Set<string>; encoding: "f32" | "q8"; abort: AbortController } | null = null;
+  private want: Want = { keys: [], encoding: "q8", planes: [] };
+  private asked: (Omit<Want, "keys"> & { keys: Set<string>; abort: AbortController }) | null = null;
   /** Why the last request failed; tried again only when something new is wanted, or the picture changes. */
   error: string | null = null;
   /** Whether that was the user's own wish. */
@@ -37,15 +41,16 @@ export class Loader {
     return this.asked !== null;
   }
 
-  /** All tiles that the screen needs, nearest first. */
-  need(keys: TileKey[], encoding: "f32" | "q8"): void {
-    if (this.error !== null && (encoding !== this.want.encoding || keys.join(";") !== this.want.keys.join(";"))) {
+  /** All tiles that the screen needs, nearest first, and which planes of them. */
+  need(keys: TileKey[], encoding: "f32" | "q8", planes: readonly TilePlane[]): void {
+    const want = { keys, encoding, planes };
+    if (this.error !== null && !(sameKind(want, this.want) && keys.join(";") === this.want.keys.join(";"))) {
       this.error = null;
     }
-    this.want = { keys, encoding };
+    this.want = want;
     if (this.asked) {
       const useful = keys.some((key) => this.asked?.keys.has(key.join(",")));
-      if (useful && this.asked.encoding === encoding) return;
+      if (useful && sameKind(this.asked, want)) return;
       this.asked.abort.abort();
       this.asked = null;
     }
@@ -64,14 +69,15 @@ export class Loader {
   }
 
   private async next(): Promise<void> {
-    const { keys, encoding } = this.want;
-    const missing = keys.filter((key) => !this.cache.good(key, encoding)).slice(0, MOST);
+    const { keys, encoding, planes } = this.want;
+    const missing = keys.filter((key) => !this.cache.good(key, encoding, planes)).slice(0, MOST);
     if (this.stopped || this.asked || this.error !== null || missing.length === 0) return;
     const abort = new AbortController();
-    const request = { keys: new Set(missing.map((key) => key.join(","))), encoding, abort };
+    const request = { keys: new Set(missing.map((key) => key.join(","))), encoding, planes, abort };
     this.asked = request;
     try {
-      const reply = await this.ask(this.name, missing, encoding, abort.signal, this.view, this.call);
+      const { name, view, call } = this;
+      const reply = await this.ask({ name, tiles: missing, encoding, planes: [...planes] }, abort.signal, view, call);
       if (this.stopped) return;
       // An aborted request that answers all the same still brought good tiles.
       this.cache.put(reply.tiles, reply.buffer, reply.revision, this.want.keys);

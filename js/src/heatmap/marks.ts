@@ -33,7 +33,7 @@ function endsOf(tile: CachedTile): [number, number] {
   const known = found.get(tile);
   if (known) return known;
   let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const value of tile.planes[0] ?? []) {
+  for (const value of tile.planes.value ?? []) {
     if (!Number.isFinite(value)) continue;
     if (value < low) low = value;
     if (value > high) high = value;
@@ -56,7 +56,7 @@ export function drawMarks(context: CanvasRenderingContext2D, scene: Marked): voi
   context.strokeStyle = ink;
   context.lineWidth = 1.25;
   for (const tile of scene.tiles) {
-    const plane = tile.planes[0];
+    const plane = tile.planes.value;
     if (!plane) continue;
     const area = tileRect(scene.sheet, tile.key);
     for (let i = 0; i < plane.length; i++) {

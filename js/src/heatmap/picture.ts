@@ -77,6 +77,7 @@ export class Picture {
           if (changed === "everything" || shows !== "value") cache.mark("everything", revision);
           else for (const [which, bounds] of changed) if (which === name) cache.mark(bounds, revision);
         }
+        this.session?.ranges.cache.mark("everything", revision);
         this.session?.loader.retry();
         this.redraw();
       }),
@@ -233,8 +234,10 @@ export class Picture {
       session.view = resize(sheet, session.view, area, dpr);
     }
     const { view } = session;
+    store.room.value = { rows: Math.round(area.height * dpr), columns: Math.round(area.width * dpr) };
     const wanted = wantedTiles(sheet, view, dpr);
-    session.loader.need(wanted.keys, wanted.encoding);
+    const planes = [store.reduction.peek()];
+    session.loader.need(wanted.keys, wanted.encoding, planes);
     // Another slice of the same sheet: the last one stays in sight for a moment, so that a slider does not flash.
     if (Date.now() < this.patience && !wanted.keys.some((key) => cache.has(key))) {
       setTimeout(() => this.session && this.redraw(), PATIENCE);
@@ -256,7 +259,7 @@ export class Picture {
       hatched: !extra.peek() || Math.min(view.rows.scale, view.columns.scale) < MARKED,
     });
 
-    const complete = wanted.keys.every((key) => cache.good(key, wanted.encoding));
+    const complete = wanted.keys.every((key) => cache.good(key, wanted.encoding, planes));
     this.error.value = session.loader.error ?? "";
     if (this.painting?.sent && (complete || session.loader.error)) this.painting = null;
     this.labels = labels(sheet, view);
@@ -270,7 +273,7 @@ export class Picture {
     );
     extra.peek()?.drawDetails({ stage, store, actions: this.actions, session, view, wanted, redraw: this.again });
     this.legend.value = legendOf(wanted, sheet);
-    this.read(session, wanted);
+    this.read(session, wanted, complete);
     const painted = `${session.name}@${store.revision.peek()}`;
     host.dataset["view"] = session.shows;
     if (!complete) host.removeAttribute("data-painted");
@@ -292,7 +295,7 @@ export class Picture {
   }
 
   /** Index and value under the pointer, or at the cursor; the cursor's are also the name of the picture. */
-  private read(session: Session, wanted: Wanted): void {
+  private read(session: Session, wanted: Wanted, complete: boolean): void {
     const { sheet, name } = session;
     const { layout } = sheet;
     const cursor = this.reading(session, session.cursor, this.cursor);
@@ -304,7 +307,8 @@ export class Picture {
     const use_pointer = this.follow === "pointer" && this.hover !== null;
     const found = use_pointer ? this.reading(session, session.pointer, pointed) : this.focused ? cursor : null;
     const cell = use_pointer ? pointed : this.cursor;
-    let bin = found && cell ? binText(session.cache, wanted, cell) : "";
+    // What everybody sees comes first.
+    let bin = found && cell && complete ? binText(sheet, wanted, cell, session.ranges.at(wanted, cell)) : "";
     if (found && cell) {
       const { store, actions, again: redraw } = this;
       const edge = extra.peek()?.edgeText({ store, actions, session, redraw }, cell) ?? "";

@@ -28,19 +28,15 @@ export function binOf(tile: CachedTile, row: number, column: number): number {
 export function exactValue(cache: TileCache, { row, column }: Cell): number | null {
   const tile = cache.get([0, 0, Math.floor(row / TILE), Math.floor(column / TILE)]);
   if (!tile || tile.stale || tile.encoding !== "f32") return null;
-  return tile.planes[0]?.[binOf(tile, row, column)] ?? null;
+  return tile.planes.value?.[binOf(tile, row, column)] ?? null;
 }
 
-export function binText(cache: TileCache, wanted: Wanted, { row, column }: Cell): string {
+/** `range`: of the cells in the bin, where it is known. */
+export function binText(sheet: Sheet, wanted: Wanted, { row, column }: Cell, range: [number, number] | null): string {
   const height = 2 ** wanted.row_level;
   const width = 2 ** wanted.column_level;
-  if (height * width === 1) return "";
-  const { sheet } = cache;
-  const tile = cache.get(keyAt(wanted, row, column));
-  const at = tile ? binOf(tile, row, column) : 0;
-  const low = tile?.planes[1]?.[at];
-  const high = tile?.planes[2]?.[at];
-  if (!tile || tile.stale || low === undefined || high === undefined) return "";
+  if (!range || height * width === 1) return "";
+  const [low, high] = range;
   const rows = Math.min(height, sheet.rows - Math.floor(row / height) * height);
   const columns = Math.min(width, sheet.columns - Math.floor(column / width) * width);
   return rows * columns > 1 ? `1 of ${rows * columns} cells, ${short(low)} … ${short(high)}` : "";

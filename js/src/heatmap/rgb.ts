@@ -11,7 +11,7 @@ import { binOf, keyAt } from "./reading";
 import { tableOf } from "./scene";
 import type { Session } from "./session";
 import type { Stage } from "./stage";
-import { type CachedTile, TileCache } from "./tile-cache";
+import { type CachedTile, shownPlane, TileCache } from "./tile-cache";
 import type { View, Wanted } from "./viewport";
 
 /** The axis of three inputs that can be colours: that of a convolution's weight. */
@@ -54,7 +54,7 @@ export class Channels {
   }
 
   need(wanted: Wanted): void {
-    for (const { loader } of this.channels) loader.need(wanted.keys, wanted.encoding);
+    for (const { loader } of this.channels) loader.need(wanted.keys, wanted.encoding, ["mean"]);
   }
 
   dispose(): void {
@@ -119,6 +119,6 @@ export function paintColours(
     const tiles = index && channels.tiles(keyAt(wanted, row, column));
     if (!index || !tiles) return null;
     const limit = limits[index[out] ?? 0] ?? 0;
-    return [...tiles.map((tile) => byteOf(tile.planes[0]?.[binOf(tile, row, column)] ?? 0, limit)), 255];
+    return [...tiles.map((tile) => byteOf(shownPlane(tile, "mean")[binOf(tile, row, column)] ?? 0, limit)), 255];
   }
 }

@@ -5,6 +5,7 @@ import { marginFor } from "./labels";
 import { makeSheet, type Sheet } from "./layout";
 import { Loader } from "./loader";
 import type { Margins } from "./overlay";
+import { Ranges } from "./ranges";
 import { Readout } from "./readout";
 import { TileCache } from "./tile-cache";
 import type { View } from "./viewport";
@@ -25,6 +26,7 @@ export interface Session {
   dtype: string;
   cache: TileCache;
   loader: Loader;
+  ranges: Ranges;
   pointer: Readout;
   cursor: Readout;
   margins: Margins;
@@ -46,6 +48,7 @@ export function openSession(
   const sheet = makeSheet(layout, open.orders);
   const cache = cacheOf(caches, keyOf(open, shows), sheet);
   const columns = store.hello.peek()?.tensors;
+  if (open.first) cache.put(open.first.tiles, open.first.buffer, open.first.revision);
   const read = (cells: number[][]) => actions.read(name, cells, shows);
   return {
     name,
@@ -55,6 +58,7 @@ export function openSession(
     dtype: columns?.dtype[columns.name.indexOf(name)] ?? "",
     cache,
     loader: new Loader(name, cache, actions.tiles, redraw, shows, open.call),
+    ranges: new Ranges(open, shows, sheet, actions, redraw),
     pointer: new Readout(read, redraw),
     cursor: new Readout(read, redraw),
     margins: { left: marginFor(sheet), top: 26, right: 12, bottom: 40 },
@@ -72,6 +76,7 @@ const placesOf = ({ layout: { shape, rows, columns, facets, wrap, fixed } }: She
 
 export function endSession(session: Session): void {
   session.loader.dispose();
+  session.ranges.dispose();
   session.pointer.dispose();
   session.cursor.dispose();
   session.cache.trim(KEPT_BYTES);

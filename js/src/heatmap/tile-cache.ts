@@ -4,7 +4,7 @@
  * A stale tile keeps being drawn until its successor arrives. Two things race: a change of revision r, and a reply that
  * the kernel computed at revision q. The tile shows the change if and only if q >= r, in whichever order the two come.
  */
-import type { TileHead, TileKey } from "../kernel/protocol";
+import type { TileHead, TileKey, TilePlane } from "../kernel/protocol";
 import type { AxisRange, Sheet } from "./layout";
 import { boundsOf } from "./places";
 import { regionMeets } from "./regions";
@@ -16,16 +16,14 @@ export interface CachedTile {
   key: TileKey;
   rows: number;
   columns: number;
-  /** One plane at level (0, 0); mean, min, max elsewhere. */
-  planes: Plane[];
+  /** "value" at level (0, 0), elsewhere those that were asked for. */
+  planes: Partial<Record<TileHead["planes"][number], Plane>>;
   encoding: "f32" | "q8";
   revision: number;
   stale: boolean;
   /** NaN or infinite cells, so that marks are looked for only where there are any. */
   bad: number;
   bytes: number;
-  /** The plane to draw, per reduction; made when first needed. */
-  shown: { mean?: Plane; extreme?: Plane };
 }
 
 const text = (key: TileKey): string => key.join(",");
@@ -60,22 +58,9 @@ export function decodeTile(head: TileHead, buffer: DataView): Plane[] {
   });
 }
 
-/** The plane to draw. A bin that holds NaN or infinity is NaN or infinite in its mean, and shows that in either reduction. */
-export function shownPlane(tile: CachedTile, reduction: "mean" | "extreme"): Plane {
-  const [mean, min, max] = tile.planes;
-  if (!min || !max || reduction === "mean") return mean as Plane;
-  if (!tile.shown.extreme) {
-    const out = new Float32Array(min.length);
-    for (let i = 0; i < out.length; i++) {
-      const low = min[i] as number;
-      const high = max[i] as number;
-      const middle = (mean as Plane)[i] as number;
-      out[i] = Number.isFinite(middle) ? (Math.abs(low) > Math.abs(high) ? low : high) : middle;
-    }
-    tile.shown.extreme = out;
-  }
-  return tile.shown.extreme;
-}
+/** The plane to draw; until it has come, the one that is there. */
+export const shownPlane = ({ planes }: CachedTile, reduction: "mean" | "extreme"): Plane =>
+  (planes.value ?? planes[reduction] ?? Object.values(planes)[0]) as Plane;
 
 interface Change {
   revision: number;
@@ -112,22 +97,28 @@ export class TileCache {
     return this.tiles.has(text(key));
   }
 
-  /** Loaded, fresh and exact enough. */
-  good(key: TileKey, encoding: "f32" | "q8"): boolean {
+  /** Loaded, fresh, exact enough, and with these planes. */
+  good(key: TileKey, encoding: "f32" | "q8", planes: readonly TilePlane[]): boolean {
     const tile = this.tiles.get(text(key));
-    return tile !== undefined && !tile.stale && (encoding === "q8" || tile.encoding === "f32");
+    if (tile === undefined || tile.stale || (encoding === "f32" && tile.encoding === "q8")) return false;
+    return tile.planes.value !== undefined || planes.every((name) => tile.planes[name] !== undefined);
   }
 
   /** Adds what a reply of revision `revision` brought. `keep` are tiles on screen: they do not go. */
   put(heads: TileHead[], buffer: DataView, revision: number, keep: TileKey[] = []): void {
     for (const head of heads) {
-      const planes = decodeTile(head, buffer);
       const name = text(head.at);
       const before = this.tiles.get(name);
       if (before && before.revision > revision) continue;
+      const decoded = decodeTile(head, buffer);
+      const planes: CachedTile["planes"] = Object.fromEntries(head.planes.map((plane, i) => [plane, decoded[i]]));
       if (before) this.bytes -= before.bytes;
-      // Twice the planes: room for the plane that is drawn, and its copy on the graphics side.
-      const bytes = head.rows * head.columns * 4 * (planes.length + 1);
+      // Other planes of the same moment stay: one may go back to them.
+      if (before && before.revision === revision && before.encoding === head.encoding) {
+        for (const [plane, data] of Object.entries(before.planes)) planes[plane as TilePlane] ??= data;
+      }
+      // Twice: with their copies on the graphics side.
+      const bytes = head.rows * head.columns * 4 * 2 * Object.keys(planes).length;
       const tile: CachedTile = {
         key: head.at,
         rows: head.rows,
@@ -138,7 +129,6 @@ export class TileCache {
         stale: this.changes.some((change) => this.touches(change, head.at, revision)),
         bad: head.nan + head.inf,
         bytes,
-        shown: {},
       };
       this.tiles.delete(name);
       this.tiles.set(name, tile);

@@ -69,14 +69,21 @@ export interface RegionInfo {
   axes: [number, number, number][];
 }
 
-export type TilePlane = "mean" | "min" | "max" | "rms";
+export type TilePlane = "mean" | "min" | "max" | "rms" | "extreme";
+
+/** The room that a picture has, in device pixels, and the planes that it draws. */
+export interface Screen {
+  rows: number;
+  columns: number;
+  planes?: TilePlane[];
+}
 
 export interface TileHead {
   at: TileKey;
   rows: number;
   columns: number;
   encoding: "f32" | "q8";
-  planes: string[];
+  planes: (TilePlane | "value")[];
   scale?: [number, number][];
   offset: number;
   nan: number;

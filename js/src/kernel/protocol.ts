@@ -5,6 +5,7 @@ import type {
   Layout,
   LayoutCall,
   RegionInfo,
+  Screen,
   Spectrum,
   Statistic,
   Summary,
@@ -260,8 +261,15 @@ export interface Operations extends CheckupOperations {
   script: { request: Record<string, never>; reply: { bytes: number } };
   refresh: { request: Record<string, never>; reply: Hello };
   open: {
-    request: { name: string; view?: string; layout?: LayoutCall };
-    reply: { name: string; layout: Layout; summary: Summary; cell_bytes: number; exact_text: boolean } & ViewInfo;
+    request: { name: string; view?: string; layout?: LayoutCall; screen?: Screen };
+    reply: {
+      name: string;
+      layout: Layout;
+      summary: Summary;
+      cell_bytes: number;
+      exact_text: boolean;
+      tiles: TileHead[];
+    } & ViewInfo;
   };
   summary: { request: { name: string; view?: string }; reply: { name: string; summary: Summary } };
   tiles: {

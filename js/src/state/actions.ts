@@ -77,9 +77,7 @@ export interface Actions {
   read(name: string, cells: number[][], view?: string): Promise<string[]>;
   /** Tiles of the open tensor. Rejects when the kernel refuses, is gone, or `signal` aborts; waits while the kernel is busy. */
   tiles(
-    name: string,
-    tiles: TileKey[],
-    encoding: "f32" | "q8",
+    wanted: Omit<Operations["tiles"]["request"], "view" | "layout">,
     signal: AbortSignal,
     view?: string,
     call?: LayoutCall,
@@ -196,6 +194,13 @@ export function createActions(store: Store, client: Client): Actions {
     return store.open.value?.name;
   }
 
+  /** `open`, with the tiles of the first screen, whose size the picture has put into the store. */
+  function request(name: string, view: string, call: LayoutCall | undefined): Promise<Answer<"open">> {
+    const room = store.room.peek();
+    const screen = room ? { screen: { ...room, planes: [store.reduction.peek()] } } : {};
+    return client.request("open", { name, ...viewed(view), ...laid(call), ...screen });
+  }
+
   const actions: Actions = {
     request: client.request,
     meet,
@@ -219,9 +224,7 @@ export function createActions(store: Store, client: Client): Actions {
       });
       client.setTrait("selected", name);
       const call = before?.name === name ? before.call : undefined;
-      const answer = await ask(`opening ${name}`, () =>
-        client.request("open", { name, ...viewed(view), ...laid(call) }),
-      );
+      const answer = await ask(`opening ${name}`, () => request(name, view, call));
       const open = store.open.value;
       if (!answer || open?.name !== name || open.view !== view) return;
       store.open.value = opened(name, view, answer, call);
@@ -232,9 +235,7 @@ export function createActions(store: Store, client: Client): Actions {
       const before = store.open.value;
       if (!before || before.view === view) return;
       const { name, call } = before;
-      const answer = await ask(`reading ${view}`, () =>
-        client.request("open", { name, ...viewed(view), ...laid(call) }),
-      );
+      const answer = await ask(`reading ${view}`, () => request(name, view, call));
       // Null: the kernel has no such view, and said why. The picture stays.
       if (!answer || store.open.value?.name !== name) return;
       store.open.value = opened(name, view, answer, call);
@@ -246,7 +247,7 @@ export function createActions(store: Store, client: Client): Actions {
       if (!before) return;
       const { name, view } = before;
       const words = call?.sort ? "sorting" : "laying out";
-      const answer = await ask(words, () => client.request("open", { name, ...viewed(view), ...laid(call) }));
+      const answer = await ask(words, () => request(name, view, call));
       const open = store.open.value;
       if (!answer || open?.name !== name || open.view !== view) return;
       store.open.value = opened(name, view, answer, call);
@@ -409,8 +410,8 @@ export function createActions(store: Store, client: Client): Actions {
       const { buffer } = await client.request("profile", { name, ...viewed(view), axis, stat });
       return new Float32Array(buffer.byteLength >> 2).map((_, i) => buffer.getFloat32(i * 4, true));
     },
-    async tiles(name, tiles, encoding, signal, view, call) {
-      const fields = { name, ...viewed(view), ...laid(call), tiles, encoding };
+    async tiles(wanted, signal, view, call) {
+      const fields = { ...wanted, ...viewed(view), ...laid(call) };
       const { reply, buffer, revision } = await client.request("tiles", fields, { signal });
       meet(revision);
       return { tiles: reply.tiles, left: reply.left, buffer, revision };

@@ -12,20 +12,19 @@ export const callOf = ({ rows, columns, facets, fixed, orders }: Layout): Layout
   ...(orders.length > 0 ? { orders: orders.map((order) => order.token) } : {}),
 });
 
-/** What an answer to `open` says, as it is kept. The buffer has one int32 for each place of each order. */
+/** What an answer to `open` says, as it is kept. The buffer has one int32 for each place of each order, then the tiles. */
 export function opened(
   name: string,
   view: string,
-  { reply, buffer }: Answer<"open">,
+  { reply, buffer, revision }: Answer<"open">,
   asked: LayoutCall | undefined,
 ): OpenTensor {
-  const { layout, summary, exact_text, views, about, signed } = reply;
-  const all = new Int32Array(buffer.byteLength >> 2).map((_, i) => buffer.getInt32(i * 4, true));
+  const { layout, summary, exact_text, views, about, signed, tiles } = reply;
   let end = 0;
   const orders = layout.orders.map(({ axis }) => {
     const start = end;
     end += layout.shape[axis] ?? 0;
-    return all.subarray(start, end);
+    return new Int32Array(end - start).map((_, i) => buffer.getInt32((start + i) * 4, true));
   });
   const kept = asked ? { call: callOf(layout) } : {};
   return {
@@ -37,6 +36,7 @@ export function opened(
     views,
     about,
     signed,
+    ...(tiles.length > 0 ? { first: { tiles, buffer, revision } } : {}),
     ...(orders.length > 0 ? { orders } : {}),
     ...kept,
   };

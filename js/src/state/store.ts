@@ -22,6 +22,7 @@ import type {
   Statistic,
   Summary,
   Target,
+  TileHead,
   TransferRow,
   ViewInfo,
   Where,
@@ -49,6 +50,8 @@ export interface OpenTensor extends ViewInfo {
   call?: LayoutCall;
   /** For each of the layout's orders the index at each place. */
   orders?: Int32Array[];
+  /** Tiles that came along, so that the first picture waits for one answer only. */
+  first?: { tiles: TileHead[]; buffer: DataView; revision: number };
 }
 
 /** A selection is a region, or painted cells as flat row-major indices. */
@@ -136,6 +139,8 @@ export interface Store {
   brush_value: Signal<string>;
   brush_mode: Signal<BrushMode>;
   reduction: Signal<Reduction>;
+  /** Device pixels that a picture has for its cells; null until there is one. */
+  room: Signal<{ rows: number; columns: number } | null>;
   /** What stands along the edges of the picture for each row and column; null: nothing. */
   profile: Signal<Statistic | null>;
   /** Whether three inputs of a convolution are drawn as red, green and blue, where their axis is fixed. */
@@ -186,6 +191,7 @@ export function createStore(): Store {
     brush_value: signal("0"),
     brush_mode: signal("set"),
     reduction: signal("extreme"),
+    room: signal(null),
     profile: signal(null),
     rgb: signal(false),
     range: signal({ kind: "symmetric" }),
