@@ -230,20 +230,23 @@ def test_tiles_decode_to_the_sheet(session: Session, encoding: str) -> None:
 
 
 def test_the_extreme_of_a_bin_is_its_cell_farthest_from_zero(session: Session) -> None:
-    """S2, S3: one plane tells of spikes on both sides, and of cells that are not finite."""
+    """S2, S3: one plane tells of spikes on both sides, and of cells that are not finite; that of root mean squares does, too."""
     weight = session.lab.model.conv.weight.detach()
     with torch.no_grad():
         weight[0, 0, 0, 0], weight[4, 1, 1, 1] = math.nan, -math.inf
     message = {"v": 1, "id": "1", "op": "tiles", "name": "conv.weight", "tiles": [[1, 1, 0, 0]], "encoding": "f32"}
     (reply, made), (one, part) = (
-        session.handle({**message, "planes": planes}, []) for planes in (["mean", "min", "max"], ["extreme"])
+        session.handle({**message, "planes": planes}, []) for planes in (["mean", "min", "max"], ["extreme", "rms"])
     )
-    all_of, extreme = decode(reply["tiles"][0], made[0]), decode(one["tiles"][0], part[0])["extreme"]
+    all_of, drawn = decode(reply["tiles"][0], made[0]), decode(one["tiles"][0], part[0])
+    extreme = drawn["extreme"]
     bad = ~all_of["mean"].isfinite()
     assert int(bad.sum()) == 2
     assert torch.equal(extreme[bad].nan_to_num(5.0), all_of["mean"][bad].nan_to_num(5.0))
     farthest = torch.where(all_of["min"].abs() > all_of["max"].abs(), all_of["min"], all_of["max"])
     assert torch.equal(extreme[~bad], farthest[~bad])
+    assert torch.equal(drawn["rms"][bad].nan_to_num(5.0), all_of["mean"][bad].nan_to_num(5.0))
+    assert (drawn["rms"][~bad] <= farthest[~bad].abs() * 1.0001).all()
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (300, 700), (40, 9000), (1500, 2000), (0, 3), (7,), (16, 3, 5, 5)])

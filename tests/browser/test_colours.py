@@ -55,7 +55,7 @@ def picture(widget: Widget) -> str:
 
 
 def test_both_renderers_draw_the_same_pixels(notebook: LiveNotebook) -> None:
-    """The second renderer takes over when the browser takes the graphics context away."""
+    """The second renderer takes over when the browser takes the graphics context away, and hands back when it is given back."""
     widget = notebook.widget()
     states = list(
         itertools.product(("auto", "PuOr_r", "viridis"), ("symmetric", "robust"), ("linear", "symlog", "log"))
@@ -74,12 +74,54 @@ def test_both_renderers_draw_the_same_pixels(notebook: LiveNotebook) -> None:
     expect(widget.heatmap).to_have_attribute("data-renderer", "webgl")
     hardware = pictures()
     widget.heatmap.evaluate(
-        "stage => stage.querySelector('.wl-cells').getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"
+        """stage => {
+            window.taken = stage.querySelector('.wl-cells').getContext('webgl2').getExtension('WEBGL_lose_context');
+            window.taken.loseContext();
+        }"""
     )
     expect(widget.heatmap).to_have_attribute("data-renderer", "canvas2d")
     software = pictures()
     assert [state for state in hardware if hardware[state] != software[state]] == []
     assert len(set(hardware.values())) > 15  # they are not all of one colour
+    last = next(reversed(hardware))
+    widget.page.evaluate("() => window.taken.restoreContext()")
+    expect(widget.heatmap).to_have_attribute("data-renderer", "webgl")
+    widget.painted(last[0])
+    assert widget.heatmap.locator("canvas.wl-cells").count() == 1
+    assert picture(widget) == hardware[last]
+    # Taken and given back once more, with another picture meanwhile.
+    widget.page.evaluate("() => window.taken.loseContext()")
+    expect(widget.heatmap).to_have_attribute("data-renderer", "canvas2d")
+    widget.page.evaluate("() => window.taken.restoreContext()")
+    expect(widget.heatmap).to_have_attribute("data-renderer", "webgl")
+    first = next(iter(hardware))
+    widget.open(first[0])
+    choose(widget, colours=first[1], reach=first[2], scale=first[3])
+    widget.painted(first[0])
+    assert picture(widget) == hardware[first]
+
+
+def test_what_many_cells_become_in_one_point_is_chosen_and_said(notebook: LiveNotebook) -> None:
+    """S2: spikes, an end, the mean or the root mean square of the cells in a pixel."""
+    widget = notebook.widget()
+    widget.open("large.weight")
+    choose(widget)
+    legend = widget.root.locator(".wl-legend")
+    expect(legend).to_contain_text("each pixel:")
+    size = re.search(r"each pixel: (\d+) × (\d+) cells", legend.inner_text())
+    assert size is not None
+    tall, wide = int(size[1]), int(size[2])
+    assert tall * wide > 1
+    bin_of_cell = f"model['large'].weight[{tall}:{2 * tall}, {wide}:{2 * wide}]"
+    cells = np.array(notebook.value(f"{bin_of_cell}.tolist()"))
+    extreme = cells.flat[np.abs(cells).argmax()]
+    wanted = {"largest |w|": extreme, "l2 (rms)": np.sqrt((cells**2).mean()), "mean": cells.mean()}
+    for words, value in wanted.items():
+        widget.root.get_by_label("Cells in one point").select_option(label=words)
+        drawn = widget.drawn_value("large.weight", (tall, wide))
+        assert drawn == pytest.approx(value, abs=2e-3), words
+    widget.reads("large.weight", (tall, wide), f"1 of {tall * wide} cells")
+    widget.root.get_by_label("Cells in one point").select_option(label="largest |w|")
 
 
 def test_the_drawn_value_is_the_cells_on_every_scale(notebook: LiveNotebook) -> None:

@@ -50,6 +50,8 @@ def encode_tile(tile: Tile, encoding: str, wanted: Sequence[str] = USUAL) -> tup
 
 
 def _plane(tile: Tile, name: str) -> Array:
+    if name == "rms":
+        return _shown(apart(tile.rms).numpy(), tile)
     if name != "extreme":
         return apart(getattr(tile, name)).numpy()
     low, high = apart(tile.min).numpy(), apart(tile.max).numpy()

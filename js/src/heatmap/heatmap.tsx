@@ -11,6 +11,13 @@ import { indexText } from "./numbers";
 import { Picture } from "./picture";
 import type { TileCaches } from "./session";
 
+/** How several cells become one point, in words. */
+const REDUCTIONS: readonly [Reduction, string, string][] = [
+  ["extreme", "largest |w|", "The cell farthest from 0: no spike is lost"],
+  ["mean", "mean", "The average: a single spike drowns in it"],
+  ["rms", "l2 (rms)", "Root mean square: how much weight there is, without signs"],
+];
+
 export interface HeatmapProps {
   store: Store;
   actions: Actions;
@@ -78,14 +85,17 @@ function ReadOut({ store, picture }: { store: Store; picture: Picture | null }) 
           {legend}
           <select
             aria-label="Cells in one point"
-            title="How several cells in one point of the picture are drawn"
+            title={`How several cells in one point are drawn. ${REDUCTIONS.find(([key]) => key === store.reduction.value)?.[2]}`}
             value={store.reduction.value}
             onChange={(event) => {
               store.reduction.value = event.currentTarget.value as Reduction;
             }}
           >
-            <option value="extreme">largest |w|</option>
-            <option value="mean">mean</option>
+            {REDUCTIONS.map(([key, words]) => (
+              <option key={key} value={key}>
+                {words}
+              </option>
+            ))}
           </select>
         </div>
       )}

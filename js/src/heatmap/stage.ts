@@ -16,12 +16,17 @@ export class Stage {
   width = 0;
   renderer: Renderer;
   private readonly observer: ResizeObserver;
+  /** The canvas whose context the browser took away; kept, because it may give it back. */
+  private lost: HTMLCanvasElement | null = null;
+  private closed = false;
 
   constructor(
     readonly host: HTMLElement,
     private readonly redraw: () => void,
   ) {
-    this.renderer = this.createRenderer();
+    this.renderer = this.createRenderer(this.canvas());
+    this.host.dataset["renderer"] = this.renderer.kind;
+    host.prepend(this.renderer.canvas);
     this.overlay = host.ownerDocument.createElement("canvas");
     this.overlay.className = "wl-overlay";
     host.append(this.overlay);
@@ -64,27 +69,48 @@ export class Stage {
   }
 
   dispose(): void {
+    this.closed = true;
     this.observer.disconnect();
     this.renderer.dispose();
     this.renderer.canvas.remove();
     this.overlay.remove();
   }
 
-  private createRenderer(software = false): Renderer {
-    const make = (): HTMLCanvasElement => {
-      const canvas = this.host.ownerDocument.createElement("canvas");
-      canvas.className = "wl-cells";
-      return canvas;
+  private canvas(): HTMLCanvasElement {
+    const canvas = this.host.ownerDocument.createElement("canvas");
+    canvas.className = "wl-cells";
+    return canvas;
+  }
+
+  private createRenderer(canvas: HTMLCanvasElement): Renderer {
+    return createWebgl(canvas, () => this.fallBack(canvas)) ?? createCanvas2d(this.canvas());
+  }
+
+  /**
+   * Too many contexts on the page, or the driver went away: the other renderer draws the same picture, until the browser gives
+   * the context back. It does so when others are freed, or the driver is there again.
+   */
+  private fallBack(canvas: HTMLCanvasElement): void {
+    this.lost = canvas;
+    const back = (): void => {
+      this.lost = null;
+      const renderer = this.createRenderer(canvas);
+      // The view was closed meanwhile: nobody draws with it, and others may need it.
+      if (this.closed) renderer.dispose();
+      else this.take(renderer);
     };
-    const lost = () => {
-      // Too many contexts on the page, or the driver went away: the other renderer draws the same picture.
-      this.renderer.canvas.remove();
-      this.renderer = this.createRenderer(true);
-      this.redraw();
-    };
-    const made = (software ? null : createWebgl(make(), lost)) ?? createCanvas2d(make());
-    this.host.prepend(made.canvas);
-    this.host.dataset["renderer"] = made.kind;
-    return made;
+    canvas.addEventListener("webglcontextrestored", back, { once: true });
+    this.take(createCanvas2d(this.canvas()));
+  }
+
+  private take(renderer: Renderer): void {
+    const { renderer: before, host } = this;
+    before.canvas.remove();
+    // A lost canvas keeps its context: disposed of, it could not come back.
+    if (before.canvas !== this.lost) before.dispose();
+    this.renderer = renderer;
+    host.prepend(renderer.canvas);
+    host.dataset["renderer"] = renderer.kind;
+    this.redraw();
   }
 }

@@ -5,6 +5,7 @@
  * the kernel computed at revision q. The tile shows the change if and only if q >= r, in whichever order the two come.
  */
 import type { TileHead, TileKey, TilePlane } from "../kernel/protocol";
+import type { Reduction } from "../state/store";
 import type { AxisRange, Sheet } from "./layout";
 import { boundsOf } from "./places";
 import { regionMeets } from "./regions";
@@ -59,7 +60,7 @@ export function decodeTile(head: TileHead, buffer: DataView): Plane[] {
 }
 
 /** The plane to draw; until it has come, the one that is there. */
-export const shownPlane = ({ planes }: CachedTile, reduction: "mean" | "extreme"): Plane =>
+export const shownPlane = ({ planes }: CachedTile, reduction: Reduction): Plane =>
   (planes.value ?? planes[reduction] ?? Object.values(planes)[0]) as Plane;
 
 interface Change {

@@ -30,8 +30,8 @@ import type {
 
 export type Tool = "pan" | "select" | "brush";
 export type BrushMode = "set" | "add" | "scale" | "hold";
-/** How a bin of several cells is drawn: its mean, or its value of largest magnitude. */
-export type Reduction = "mean" | "extreme";
+/** How a bin of several cells is drawn: its value of largest magnitude, its mean, or its root mean square. */
+export type Reduction = "extreme" | "mean" | "rms";
 /** Colour range: around 0 to the largest magnitude, from the smallest to the largest value, to the 99.5th percentile, that of all parameters, or typed. */
 export type Range = { kind: "symmetric" | "full" | "robust" | "shared" } | { kind: "typed"; low: number; high: number };
 /** How values turn into steps of colour; log is that of |w|. */
