@@ -157,6 +157,31 @@ def test_an_optimizer_step_after_an_edit_is_a_conflict_for_undo() -> None:
     assert bool((model.weight.detach()[1] != 0).all())
 
 
+def test_the_count_of_steps_beside_a_scalar_is_no_moment() -> None:
+    model = nn.ParameterDict({"scale": nn.Parameter(torch.tensor(2.0))})
+    optimizer = torch.optim.Adam(model.parameters())
+    model["scale"].square().backward()
+    optimizer.step()
+    lab = wl.Lab(model, optimizer=optimizer)
+    lab["scale"].zero_()
+    assert set(lab.history[-1].moments) == {"exp_avg", "exp_avg_sq"}
+    assert optimizer.state[model["scale"]]["step"] == 1
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "bfloat16"])
+def test_a_lab_with_an_optimizer_edits_what_has_no_counting_kernel(dtype: str) -> None:
+    model = nn.Linear(3, 2)
+    model.register_parameter("small", nn.Parameter(torch.ones(4).to(getattr(torch, dtype)), requires_grad=False))
+    lab = wl.Lab(model, optimizer=torch.optim.Adam(model.parameters()))
+    before = lab["small"].value.float().tolist()
+    lab["small"][:2].fill_(0.5)
+    lab["small"][3].zero_()
+    assert lab["small"].value.float().tolist() == [0.5, 0.5, 1.0, 0.0]
+    lab.undo()
+    lab.undo()
+    assert lab["small"].value.float().tolist() == before
+
+
 def test_without_state_nothing_is_reported() -> None:
     model = nn.Linear(3, 4)
     lab = wl.Lab(model, optimizer=torch.optim.Adam(model.parameters()))

@@ -165,3 +165,25 @@ def test_a_colour_table_has_both_ends_and_the_middle_of_its_map(name: str) -> No
     if colours.MAPS[name] == "sequential":  # read without its hues it still goes up
         light = [0.21 * r + 0.72 * g + 0.07 * b for r, g, b in zip(table[3::3], table[4::3], table[5::3], strict=True)]
         assert all(after - before > -1 for before, after in itertools.pairwise(light))
+
+
+def test_what_other_code_has_changed_is_noticed_told_and_drawn_anew() -> None:
+    model = nn.Linear(3, 2)
+    lab = wl.Lab(model)
+    told: list[list[tuple[str, wl.Region]]] = []
+    lab.on_change(told.append)
+    lab.pyramid("weight").tile((0, 0, 0, 0), lab.revision)
+    lab.notice()
+    assert told == []
+    revision = lab.revision
+    with torch.no_grad():
+        model.weight.fill_(7.0)
+    lab.notice()
+    lab.notice()
+    assert [[name for name, _ in changed] for changed in told] == [["weight"]]
+    assert lab.revision == revision + 1
+    again = lab.pyramid("weight").tile((0, 0, 0, 0), lab.revision)
+    assert bool((again.mean == 7).all())
+    lab["bias"].zero_()  # is told by itself
+    lab.notice()
+    assert len(told) == 2

@@ -37,6 +37,7 @@ class Part(ABC):
     holds: Constraints
     steps: Steps
     report: GradientReport | None
+    revision: int
     _updates: Updates | None
     offers: dict[str, Any]  # other models by label, which the page may copy from
 

@@ -166,6 +166,16 @@ def test_moments_are_kept_when_asked(notebook: LiveNotebook, widget: Widget) -> 
     assert not notebook.value("bool(optimizer.state[model.fc.weight]['exp_avg'].any())")
 
 
+def test_a_cell_that_trains_is_noticed_when_it_ends(notebook: LiveNotebook, widget: Widget) -> None:
+    widget.open("fc.weight")
+    revision = widget.revision
+    notebook.kernel("step()")
+    expect(widget.root).to_have_attribute("data-revision", str(revision + 1))
+    widget.painted("fc.weight")
+    widget.page.mouse.move(*widget.point_of("fc.weight", (0, 0)))
+    expect(widget.readout).to_contain_text(f"= {notebook.value('str(model.fc.weight[0, 0].detach().numpy())')}")
+
+
 def test_an_edit_during_a_step_of_training_is_queued_and_lands_when_the_step_ends(
     notebook: LiveNotebook, widget: Widget
 ) -> None:  # T1, T3

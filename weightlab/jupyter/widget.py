@@ -62,7 +62,8 @@ class LabWidget(anywidget.AnyWidget):
         self.on_msg(self._receive)
         self._unsubscribe = lab.on_change(self._follow)
         lab.steps.watch(lab.optimizer)
-        self._forget_cells = when_cells_end(lab.steps.end)
+        lab.notice()
+        self._forget_cells = when_cells_end(self._cell_ended)
 
     def close(self) -> None:
         """Close all views and stop following the Lab; showing the Lab again makes a new widget."""
@@ -73,6 +74,10 @@ class LabWidget(anywidget.AnyWidget):
             self._worker.close()
         self._changes.close()
         super().close()
+
+    def _cell_ended(self) -> None:
+        self._lab.steps.end()
+        self._lab.notice()
 
     def _receive(self, widget: Any, content: Any, buffers: Any) -> None:
         # One thread answers, in order; this one stays free to hear that somebody wants the answer no more.

@@ -1,7 +1,8 @@
 """What an optimizer keeps beside each weight: momentum and second moments.
 
 Any state tensor shaped like its parameter counts, whatever the optimizer calls it: `exp_avg`, `exp_avg_sq` (Adam),
-`momentum_buffer` (SGD), `square_avg` (RMSprop), `sum` (Adagrad).
+`momentum_buffer` (SGD), `square_avg` (RMSprop), `sum` (Adagrad). `step` counts steps: beside a parameter without axes it
+has the parameter's shape, and is no moment all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ def moments_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str,
     return {
         name: value
         for name, value in state.items()
-        if isinstance(value, Tensor) and value.shape == parameter.shape and not why_not_editable(value)
+        if name != "step"
+        and isinstance(value, Tensor)
+        and value.shape == parameter.shape
+        and not why_not_editable(value)
     }
 
 
