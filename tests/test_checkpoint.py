@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,3 +110,42 @@ def test_what_has_no_values_is_not_saved_in_silence(tmp_path: Path) -> None:
     with pytest.raises(wl.EditRefused, match="cannot be saved"):
         wl.Lab(nn.Linear(2, 2, device="meta")).save(tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+SAVES_FOR_EVER = """
+import sys, torch, weightlab
+from torch import nn
+model = nn.Linear(4000, 4000)
+lab = weightlab.Lab(model)
+for value in range(1000):
+    lab["weight"].fill_(value)
+    lab["bias"].fill_(value)
+    lab.save(sys.argv[1])
+    print(value, flush=True)
+"""
+
+
+def half_written(folder: Path, size: int) -> bool:
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # renamed since
+            if file.stat().st_size not in (0, size):
+                return True
+    return False
+
+
+def test_a_save_that_is_killed_half_way_leaves_the_file_of_the_save_before(tmp_path: Path) -> None:
+    path = tmp_path / "kept.safetensors"
+    with subprocess.Popen(
+        [sys.executable, "-c", SAVES_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        saved = int(child.stdout.readline())
+        size = path.stat().st_size
+        while not half_written(tmp_path, size):
+            assert child.poll() is None
+        child.kill()
+        saved = max([saved, *map(int, child.stdout.read().split())])
+    kept = load_file(path)
+    assert saved <= float(kept["bias"][0]) <= saved + 1
+    assert bool((kept["weight"] == kept["bias"][0]).all())
+    assert bool((kept["bias"] == kept["bias"][0]).all())

@@ -63,6 +63,8 @@ def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, st
                     report(done, end, f"saving {name}")
                     raw: Any = apart(piece.flatten().view(torch.uint8)).numpy()
                     done += file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())  # a name that outlives a power cut should not outlive its bytes
         os.replace(temporary, target)
     except (OSError, RuntimeError, ValueError) as error:
         raise EditRefused(
