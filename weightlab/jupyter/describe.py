@@ -273,9 +273,9 @@ def layout(layout: Layout, norm: str = "") -> Json:
     }
 
 
-def summary(tensor: Tensor, *, exact: bool) -> Json:
-    """Statistics, with null where there is no finite number."""
-    made = summarize(tensor, exact=exact)
+def summary(tensor: Tensor, *, exact: bool, ends: tuple[float, float] | None = None) -> Json:
+    """Statistics, with null where there is no finite number; arguments as those of `summarize`."""
+    made = summarize(tensor, exact=exact, ends=ends)
     return {
         "count": made.count,
         "nan": made.nan,

@@ -46,6 +46,7 @@ def open_tensor(session: Session, fields: Json, buffers: Sequence[Any], made: Bu
     orders = b"".join(order.indices.to(torch.int32).numpy().tobytes() for order in layout.orders)
     heads: list[Json] = []
     parts = [orders]
+    ends = None
     if "screen" in fields and info.numel <= _AT_ONCE:
         screen = fields["screen"]
         tiles, encoding = first_screen(layout, screen["rows"], screen["columns"])
@@ -53,12 +54,13 @@ def open_tensor(session: Session, fields: Json, buffers: Sequence[Any], made: Bu
         pyramid = lab.pyramid(info.name, fields.get("view", "value"), layout)
         heads, data, _ = _encoded(pyramid, lab.revision, tiles, encoding, planes, len(orders))
         parts += data
+        ends = pyramid.extremes()
     if heads or orders:
         made.append(b"".join(parts))
     return {
         "name": info.name,
         "layout": describe.layout(layout, following_norm(info, lab.tree.modules)),
-        "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE),
+        "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE, ends=ends),
         "cell_bytes": tensor.element_size(),
         "exact_text": describe.exact_text(tensor.dtype),
         "tiles": heads,

@@ -3,6 +3,9 @@
 Moments are over finite values and accumulate in float64: sums of float32 squares lose digits from some 10**7 cells on
 and overflow from 1.8e19. On the CPU `reading.py` takes them in one compiled pass and the histogram in another; elsewhere
 torch does, in pieces of a few million cells. Extremes and counts of both are equal, moments agree within 1e-12.
+
+A sample becomes one line of float64 by NumPy: operations of torch on more than 32,768 cells wake its other threads, and on
+a busy machine waiting for those takes longer than the work.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weightlab.model.storage import writing
+from weightlab.model.storage import apart, writing
 from weightlab.progress import report
 from weightlab.see import reading
 
@@ -63,7 +66,9 @@ class Summary:
     sampled: int
 
 
-def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summary:
+def summarize(
+    tensor: Tensor, *, exact: bool = True, bins: int = BINS, ends: tuple[float, float] | None = None
+) -> Summary:
     """Count, extremes, moments, quantiles and histogram.
 
     Args:
@@ -71,6 +76,7 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
         exact: look at every cell. Otherwise at most `SAMPLE` cells are (with the exact extremes, which cost one fast
             pass), and counts are scaled up to the whole.
         bins: of the histogram.
+        ends: the smallest and the largest finite value, of who knows them already: they are not looked for again.
 
     Returns:
         Summary; `exact` is True too when the tensor is so small that the sample is all of it.
@@ -80,12 +86,11 @@ def summarize(tensor: Tensor, *, exact: bool = True, bins: int = BINS) -> Summar
     """
     with writing(tensor):
         tensor = tensor.detach()
-        sample = _spread(tensor, SAMPLE)
-        looked = tensor if exact or sample.numel() == tensor.numel() else sample
-        shown = _real(sample)
-        finite = shown[shown.isfinite()]
-        counted = _counted(looked, float(finite.mean()) if finite.numel() else 0.0)
-        low, high = (counted.low, counted.high) if looked is tensor else _extremes(tensor)
+        sample = _line(_spread(tensor, SAMPLE))
+        looked = tensor if exact or sample.size == tensor.numel() else torch.from_numpy(sample)
+        finite = sample[np.isfinite(sample)]
+        counted = _counted(looked, float(finite.mean()) if finite.size else 0.0)
+        low, high = (counted.low, counted.high) if looked is tensor else ends or _extremes(tensor)
         histogram = _histogram(looked, counted, low, high, bins, tensor.numel() / max(looked.numel(), 1))
     return Summary(
         **_numbers(tensor, looked, counted, low, high),
@@ -196,6 +201,28 @@ def _real(cells: Tensor) -> Tensor:
     return cells.reshape(-1).to(torch.float64)
 
 
+def _line(cells: Tensor) -> Any:
+    """A few cells as float64 in a row, as an array of its own."""
+    if cells.device.type == "cpu" and cells.dtype in _AS_THEY_ARE:
+        return apart(cells).numpy().astype(np.float64).reshape(-1)
+    if cells.device.type == "cpu" and cells.dtype is torch.bfloat16:  # the upper half of a float32
+        bits = apart(cells.view(torch.int16)).numpy().astype(np.uint16).astype(np.uint32) << 16
+        return bits.view(np.float32).astype(np.float64).reshape(-1)
+    return np.array(_real(cells).cpu().numpy())
+
+
+_AS_THEY_ARE = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint8,
+)
+
+
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
     """The cells as 1-D float64 pieces, without a copy of the whole."""
     if tensor.numel() <= _CHUNK:
@@ -261,8 +288,8 @@ def _binned(looked: Tensor, low: float, high: float, bins: int) -> Tensor:
     return counts
 
 
-def _quantiles(finite: Tensor) -> tuple[tuple[float, float], ...]:
-    if not finite.numel():
+def _quantiles(finite: Any) -> tuple[tuple[float, float], ...]:
+    if not finite.size:
         return ()
     # NumPy's takes a hundredth of the time of torch's, which sorts stably.
-    return tuple(zip(QUANTILES, np.quantile(finite.cpu().numpy(), QUANTILES).tolist(), strict=True))
+    return tuple(zip(QUANTILES, np.quantile(finite, QUANTILES).tolist(), strict=True))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,15 @@ class Pyramid:
         """Bins of a level: [rows, columns]."""
         height, width = self.layout.sheet
         return _ceil(height, row_level), _ceil(width, column_level)
+
+    def extremes(self) -> tuple[float, float] | None:
+        """The smallest and the largest finite value of the tensor, where the base level tells them."""
+        bins = self._levels.get(self.base_level)
+        if bins is None or self._stale or self.layout.fixed or not self._tensor().is_floating_point():
+            return None  # a slice does not tell of the whole, nor float32 of wide integers
+        with writing(bins.min):
+            low, high = (end.numpy() for end in (bins.min.cpu(), bins.max.cpu()))
+        return float(np.fmin.reduce(low, axis=None)), float(np.fmax.reduce(high, axis=None))  # they pass over NaN
 
     def invalidate(self, bounds: Sequence[tuple[int, int]]) -> None:
         """Cells inside these tensor bounds changed: the next request computes the base bins that cover them anew."""
