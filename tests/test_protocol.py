@@ -368,8 +368,26 @@ def test_a_conflict_reaches_the_page_and_force_restores(session: Session) -> Non
         session.lab.model.fc.bias[0] = 4
     reply, _ = session.handle({"v": 1, "id": "1", "op": "undo"}, [])
     assert reply["error"]["kind"] == "UndoConflict"
+    # Beside a button that insists no call is told.
+    assert reply["error"]["message"].endswith("would overwrite that.")
+    with pytest.raises(wl.UndoConflict, match=r"overwrite that\. Call undo\(force=True\)"):
+        session.lab.undo()
     ask(session, "undo", force=True)
     assert torch.equal(session.lab.model.fc.bias, before)
+
+
+def test_a_file_is_replaced_only_when_the_page_says_so(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """J3: what lay there stays, byte for byte, until somebody asks for it."""
+    monkeypatch.chdir(tmp_path)
+    Path("kept.safetensors").write_bytes(b"somebody's work")
+    reply, _ = session.handle({"v": 1, "id": "1", "op": "save", "file": "kept"}, [])
+    assert reply["error"]["kind"] == "FileExists"
+    assert reply["error"]["message"].startswith("kept.safetensors: a file of this name is there already.")
+    assert Path("kept.safetensors").read_bytes() == b"somebody's work"
+    assert ask(session, "save", file="kept", replace=True)["bytes"] == Path("kept.safetensors").stat().st_size > 15
+    session.lab.save("kept.safetensors")  # Python says which file in so many words
 
 
 def test_a_check_over_the_wire_names_the_cause(session: Session) -> None:

@@ -22,7 +22,13 @@ class EditRefused(WeightLabError, ValueError):
 
 
 class UndoConflict(WeightLabError, RuntimeError):
-    """Undo or redo met cells that somebody else has changed since. Nothing was changed."""
+    """Undo or redo met cells that somebody else has changed since. Nothing was changed.
+
+    The second argument says how to insist in Python; the page has a button for that, and tells the first alone.
+    """
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args))
 
 
 class ProbeFailed(WeightLabError, RuntimeError):
@@ -31,6 +37,10 @@ class ProbeFailed(WeightLabError, RuntimeError):
 
 class NoValues(WeightLabError, ValueError):
     """A tensor whose values are not there to be looked at, such as one on the meta device."""
+
+
+class FileExists(WeightLabError, FileExistsError):
+    """The page was not told to replace the file that has this name already. Nothing was written."""
 
 
 class Cancelled(WeightLabError):

@@ -218,8 +218,8 @@ class Journal:
                 conflict = patch.conflict()
                 if conflict and not force:
                     raise UndoConflict(
-                        f"{conflict}. {what.capitalize()} of '{entry.text}' would overwrite that. "
-                        f"Call {what}(force=True) to do it all the same."
+                        f"{conflict}. {what.capitalize()} of '{entry.text}' would overwrite that.",
+                        f"Call {what}(force=True) to do it all the same.",
                     )
                 # Redo under force gives the first result too: it is what the patch has saved.
                 patch.swap(forced=bool(conflict) and what == "undo")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from weightlab.edit.snapshots import compare
 from weightlab.edit.transfer import plan
-from weightlab.errors import EditRefused
+from weightlab.errors import EditRefused, FileExists
 from weightlab.jupyter import describe
 from weightlab.jupyter.editing import after
 from weightlab.jupyter.fields import EXPORT, FILE, FLAG, LABEL, NAME, WEIGHT, arguments_of
@@ -71,6 +71,8 @@ def export(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers
 
 def save(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
     name = fields["file"] if fields["file"].endswith(".safetensors") else f"{fields['file']}.safetensors"
+    if os.path.exists(name) and not fields.get("replace"):
+        raise FileExists(f"{name}: a file of this name is there already. Replace it, or choose another name.")
     session.lab.save(name)
     return {"file": name, "bytes": os.path.getsize(name)}
 
@@ -82,5 +84,5 @@ OPERATIONS: Mapping[str, Operation] = {
     "restore": Operation(restore, {"label": LABEL}, {"name": NAME}, changes=True),
     "transfer": Operation(transfer, {"label": LABEL}, {"weight": WEIGHT, "plan": FLAG}, changes=True),
     "export": Operation(export, {"what": EXPORT}, reads=True),
-    "save": Operation(save, {"file": FILE}, reads=True),
+    "save": Operation(save, {"file": FILE}, {"replace": FLAG}, reads=True),
 }

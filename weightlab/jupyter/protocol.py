@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from weightlab.errors import EditRefused, ProbeFailed, WeightLabError
+from weightlab.errors import EditRefused, ProbeFailed, UndoConflict, WeightLabError
 from weightlab.jupyter import checkup, describe, editing, keeping, looking, overview, pictures
 from weightlab.jupyter.built import built
 from weightlab.jupyter.fields import FLAG, REQUEST, VERSION, check_fields, check_message
@@ -66,7 +66,8 @@ class Session:
             reply = {**head, "ok": True, **body}
         except WeightLabError as error:
             made.clear()
-            reply = {**head, "ok": False, "error": {"kind": type(error).__name__, "message": str(error)}}
+            text = str(error.args[0] if isinstance(error, UndoConflict) else error)  # the page has buttons for the rest
+            reply = {**head, "ok": False, "error": {"kind": type(error).__name__, "message": text}}
         except Exception as error:
             made.clear()
             traceback.print_exc()

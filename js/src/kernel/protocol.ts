@@ -325,7 +325,7 @@ export interface Operations extends CheckupOperations {
     reply: Done & { label: string; rows: TransferRow[] };
   };
   export: { request: { what: "python" | "recipe" }; reply: { text: string } };
-  save: { request: { file: string }; reply: { file: string; bytes: number } };
+  save: { request: { file: string; replace?: boolean }; reply: { file: string; bytes: number } };
   undo: { request: { force?: boolean }; reply: Done };
   redo: { request: { force?: boolean }; reply: Done };
   check: { request: Record<string, never>; reply: { state: LabState } };

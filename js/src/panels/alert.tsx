@@ -3,7 +3,7 @@ import type { Page } from "../state/view";
 
 export function AlertBar({ store, actions, view }: Page) {
   const alert = store.alert.value;
-  if (!alert || view.dialog.value) return null;
+  if (!alert || view.dialog.value || alert.replace !== undefined) return null;
   const { retry, entry = 0 } = alert;
   return (
     <div class="wl-alert" role="alert">

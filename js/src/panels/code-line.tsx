@@ -12,9 +12,22 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   const behind = entry && store.behind.value?.entry === entry.id ? store.behind.value : null;
   const code = useRef<HTMLElement>(null);
   const copied = useSignal(false);
-  // One line has room. Of several the last says more than "with torch.no_grad():".
+  /** The entry whose code is unfolded over the picture: another one begins folded. */
+  const unfolded = useSignal<number | null>(null);
+  const cut = useSignal(false);
+  const whole = entry !== undefined && unfolded.value === entry.id;
+  const further = (entry?.code.split("\n").length ?? 1) - 1;
   useLayoutEffect(() => {
-    if (code.current) code.current.scrollTop = code.current.scrollHeight;
+    const box = code.current;
+    if (!box) return;
+    box.scrollTo(0, 0);
+    const look = (): void => {
+      if (unfolded.peek() === null) cut.value = box.scrollWidth > box.clientWidth;
+    };
+    const observer = new ResizeObserver(look);
+    observer.observe(box);
+    look();
+    return () => observer.disconnect();
   }, [entry?.code]);
 
   async function copy(): Promise<void> {
@@ -31,10 +44,23 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   }
 
   return (
-    <div class="wl-codeline">
+    <div class={`wl-codeline${whole ? " wl-whole" : ""}`}>
       <code ref={code} class="wl-num" data-wl="code" title={entry?.code}>
         {entry?.code ?? ""}
       </code>
+      {entry && (further > 0 || cut.value || whole) && (
+        <button
+          type="button"
+          class="wl-fold-code"
+          aria-expanded={whole}
+          title={whole ? "One line" : "The whole code"}
+          onClick={() => {
+            unfolded.value = whole ? null : entry.id;
+          }}
+        >
+          {whole ? "fold" : further > 0 ? `+${plural(further, "line")}` : "more"}
+        </button>
+      )}
       <button type="button" class="wl-copy" disabled={!entry} onClick={() => void copy()} title="Copy this line">
         <span aria-live="polite">{copied.value ? "Copied" : "Copy"}</span>
       </button>

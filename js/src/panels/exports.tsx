@@ -13,6 +13,7 @@ export function Exports({ page, empty }: { page: Page; empty: boolean }) {
   const open = useSignal<Window | null>(null);
   const copied = useSignal(false);
   const close = (): void => {
+    if (page.store.alert.value?.replace !== undefined) actions.dismiss();
     open.value = null;
   };
 
@@ -103,7 +104,10 @@ function Save({ page, close }: { page: Page; close(): void }) {
   const busy = useSignal(false);
   const done = useSignal("");
   const onKey = useDialog(box, close);
-  const error = store.alert.value?.message;
+  const name = file.value.trim();
+  const alert = store.alert.value;
+  // That file is there: the same button, pressed again, replaces it.
+  const replace = alert?.replace === name;
   const progress = store.progress.value;
   return (
     <div ref={box} class="wl-dialog" role="dialog" aria-label="Save safetensors" onKeyDown={onKey}>
@@ -114,7 +118,7 @@ function Save({ page, close }: { page: Page; close(): void }) {
           if (busy.value) return;
           busy.value = true;
           done.value = "";
-          const saved = await actions.save(file.value.trim());
+          const saved = await actions.save(name, replace);
           busy.value = false;
           if (saved) done.value = `Saved ${saved.file}, ${bytes(saved.bytes)}`;
         }}
@@ -135,13 +139,14 @@ function Save({ page, close }: { page: Page; close(): void }) {
               value={file.value}
               onInput={(event) => {
                 file.value = event.currentTarget.value;
+                if (alert?.replace !== undefined) actions.dismiss();
               }}
             />
           </label>
         </div>
-        {error ? (
-          <p class="wl-dialog-error" role="alert">
-            {error}
+        {alert ? (
+          <p class={`wl-dialog-error${replace ? " wl-asks" : ""}`} role="alert">
+            {alert.message}
           </p>
         ) : (
           <p class="wl-dim wl-preview" aria-live="polite">
@@ -156,8 +161,8 @@ function Save({ page, close }: { page: Page; close(): void }) {
           <button type="button" onClick={close}>
             Close
           </button>
-          <button type="submit" class="wl-main" disabled={busy.value || file.value.trim() === ""}>
-            Save
+          <button type="submit" class="wl-main" disabled={busy.value || name === ""}>
+            {replace ? "Replace" : "Save"}
           </button>
         </footer>
       </form>

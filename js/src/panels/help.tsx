@@ -3,21 +3,31 @@ import { useRef } from "preact/hooks";
 import type { View } from "../state/view";
 import { useDialog } from "./use-dialog";
 
-const KEYS: readonly [string, string][] = [
-  ["↑ ↓ ← →", "in the tree: move, fold and unfold; in the picture: move the cursor"],
-  ["Enter", "open the tensor; apply a dialog or the region"],
-  ["letters", "in the tree: go to the next name that begins so"],
-  ["P  S  B", "Pan, Select, Brush"],
-  ["Shift click", "extend the selection"],
-  ["Ctrl A  I  G", "in the picture: all cells, the other cells, one further on each side"],
-  ["R", "repeat the last edit on the selection"],
-  ["O", "while held: the tensor as it was"],
-  ["+  −  0", "in the picture: closer, farther, everything"],
-  ["Ctrl Z", "undo; with Shift, or Ctrl Y: redo"],
-  ["/", "filter the tree"],
-  ["M", "the map of all tensors, and back; in it arrows move, Enter opens"],
-  ["W", "fill the window; Esc returns"],
-  ["Esc", "cancel a stroke, a dialog or this card"],
+/** What does the same, each a chord of keys held together. */
+type Keys = readonly (readonly string[])[];
+
+const KEYS: readonly [Keys, string][] = [
+  [[["↑"], ["↓"], ["←"], ["→"]], "in the tree: move, fold and unfold; in the picture: move the cursor"],
+  [[["Enter"]], "open the tensor; apply a dialog or the region"],
+  [[["a letter"]], "in the tree: go to the next name that begins so"],
+  [[["P"], ["S"], ["B"]], "Pan, Select, Brush"],
+  [[["Shift", "click"]], "extend the selection"],
+  [[["Ctrl", "A"], ["I"], ["G"]], "in the picture: all cells, the other cells, one further on each side"],
+  [[["R"]], "repeat the last edit on the selection"],
+  [[["O"]], "while held: the tensor as it was"],
+  [[["+"], ["−"], ["0"]], "in the picture: closer, farther, everything"],
+  [[["Ctrl", "Z"]], "undo"],
+  [
+    [
+      ["Ctrl", "Shift", "Z"],
+      ["Ctrl", "Y"],
+    ],
+    "redo",
+  ],
+  [[["/"]], "filter the tree"],
+  [[["M"]], "the map of all tensors, and back; in it arrows move, Enter opens"],
+  [[["W"]], "fill the window; Esc returns"],
+  [[["Esc"]], "cancel a stroke, a dialog or this card"],
 ];
 
 export function Help({ view }: { view: View }) {
@@ -48,9 +58,16 @@ export function Help({ view }: { view: View }) {
         </button>
       </header>
       <dl>
-        {KEYS.map(([key, what]) => (
-          <div key={key}>
-            <dt class="wl-num">{key}</dt>
+        {KEYS.map(([keys, what]) => (
+          <div key={what}>
+            <dt>
+              {keys.map((chord, at) => (
+                <span key={chord.join()}>
+                  {chord.map((key, nth) => [nth > 0 && "+", <kbd key={key}>{key}</kbd>])}
+                  {at < keys.length - 1 && ","}
+                </span>
+              ))}
+            </dt>
             <dd>{what}</dd>
           </div>
         ))}

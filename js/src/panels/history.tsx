@@ -1,4 +1,5 @@
 /** What was done, newest first. Any entry is a place to go to; those that can be redone stand above the present one, dimmed. */
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Entry, History as Past } from "../kernel/protocol";
 import type { Alert } from "../state/store";
 import type { Page } from "../state/view";
@@ -11,6 +12,13 @@ export function History(page: Page) {
   const entries = history?.entries ?? [];
   const position = history?.position ?? 0;
   const conflict = conflictAt(store.alert.value, history);
+  const list = useRef<HTMLOListElement>(null);
+  // The present stays in sight; where it is in sight already, nothing moves.
+  useLayoutEffect(() => {
+    const box = list.current;
+    const row = box?.querySelector<HTMLElement>('[aria-current="true"]');
+    if (box && row) reveal(row, box);
+  }, [position, entries.length]);
   return (
     <section class="wl-section wl-history">
       <div class="wl-head">
@@ -21,7 +29,7 @@ export function History(page: Page) {
         <Exports page={page} empty={entries.length === 0} />
       </div>
       {/* biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one. */}
-      <ol class="wl-scroll" data-wl="history" role="list" aria-label="History">
+      <ol ref={list} class="wl-scroll" data-wl="history" role="list" aria-label="History">
         {entries
           .map((entry, at) => (
             <Item
@@ -45,6 +53,12 @@ export function History(page: Page) {
       </ol>
     </section>
   );
+}
+
+/** The list alone scrolls, and no further than it must: `scrollIntoView` would move the notebook, too. */
+function reveal(row: HTMLElement, box: HTMLElement): void {
+  const top = row.offsetTop - box.offsetTop;
+  box.scrollTop = Math.max(top + row.offsetHeight - box.clientHeight, Math.min(box.scrollTop, top));
 }
 
 /** The entry that a conflict is about: the step that was refused, or where a jump was to go. */

@@ -44,6 +44,7 @@ export function Snapshots({ store, actions }: Page) {
   const label = useSignal("");
   const labels = store.lab.value?.snapshots ?? [];
   const offers = store.lab.value?.offers ?? [];
+  const again = labels.includes(label.value.trim());
   const ready = label.value.trim() !== "" && store.lab.value !== null;
   return (
     <section class="wl-section wl-kept">
@@ -66,8 +67,13 @@ export function Snapshots({ store, actions }: Page) {
             label.value = event.currentTarget.value;
           }}
         />
-        <button type="submit" class="wl-ghost" disabled={!ready} title="Remember all values under this label">
-          Take
+        <button
+          type="submit"
+          class="wl-ghost wl-take"
+          disabled={!ready}
+          title={again ? "The snapshot of this name is replaced" : "Remember all values under this label"}
+        >
+          {again ? "Take again" : "Take"}
         </button>
       </form>
       <Kept

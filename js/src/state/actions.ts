@@ -67,7 +67,7 @@ export interface Actions {
   transfer(label: string, weight: string, plan: boolean): Promise<boolean>;
   compare(label: string): Promise<void>;
   export(what: "python" | "recipe"): Promise<string | null>;
-  save(file: string): Promise<{ file: string; bytes: number } | null>;
+  save(file: string, replace?: boolean): Promise<{ file: string; bytes: number } | null>;
   check(): Promise<void>;
   setAutoCheck(on: boolean): Promise<void>;
   refresh(): Promise<void>;
@@ -382,8 +382,9 @@ export function createActions(store: Store, client: Client): Actions {
     async export(what) {
       return (await ask("writing", () => client.request("export", { what })))?.reply.text ?? null;
     },
-    async save(file) {
-      return (await ask("saving", () => client.request("save", { file })))?.reply ?? null;
+    async save(file, replace = false) {
+      const fields = { file, ...(replace ? { replace } : {}) };
+      return (await ask("saving", () => client.request("save", fields), { replace: file }))?.reply ?? null;
     },
     check: feed.check,
     async setAutoCheck(on) {

@@ -122,8 +122,8 @@ export function createFeed(store: Store, client: Client): Feed {
         store.missing.value = error.message;
         return null;
       }
-      const conflict = error instanceof Refused && error.kind === "UndoConflict";
-      store.alert.value = { message: error.message, ...(conflict ? retry : {}) };
+      const asks = error instanceof Refused && (error.kind === "UndoConflict" || error.kind === "FileExists");
+      store.alert.value = { message: error.message, ...(asks ? retry : {}) };
       return null;
     } finally {
       if (store.working.value === words) store.working.value = "";

@@ -84,6 +84,8 @@ export interface Alert {
   retry?: "undo" | "redo" | "jump";
   /** Where a jump was to go. */
   entry?: number;
+  /** The file that was to be saved, where one of its name is there. */
+  replace?: string;
 }
 
 /** What an edit that is being written in a dialog would do; `cells` are flat indices of picked cells. */
