@@ -106,8 +106,10 @@ export function outcome(entry: Entry | undefined): string {
     const example = at >= 0 ? `asked ${entry.requested[at]} → stored ${entry.stored[at]}` : "";
     parts.push(`${example}${example ? ", " : ""}${plural(entry.rounded, "cell")} rounded`);
   }
-  const first = entry.changed[0]?.[0];
-  const others = entry.names.filter((name) => name !== first);
-  if (entry.names.length > 1 && others.length > 0) parts.push(`also ${others.join(", ")} (tied)`);
+  // A stroke or a repair writes several tensors; names that none of its parts wrote are tied to one that was.
+  const written = new Set(entry.changed.map(([name]) => name));
+  const others = entry.names.filter((name) => !written.has(name));
+  if (written.size > 1) parts[0] += ` in ${written.size} tensors`;
+  if (written.size > 0 && others.length > 0) parts.push(`also ${others.join(", ")} (tied)`);
   return [...parts, ...entry.notes].join(" · ");
 }

@@ -12,6 +12,20 @@ export function tally(rows: readonly GradientRow[]): [Status, number][] {
   ]).filter(([, rows]) => rows > 0);
 }
 
+/** For each module the worst status of what lies in it, where not every gradient flows: what it hides when it is folded. */
+export function worstByModule(rows: readonly GradientRow[]): Map<string, Status> {
+  const worst = new Map<string, Status>();
+  for (const { name, status } of rows) {
+    if (status === "flowing" || status === "frozen") continue;
+    for (let dot = name.lastIndexOf("."); dot > 0; dot = name.lastIndexOf(".", dot - 1)) {
+      const module = name.slice(0, dot);
+      const known = worst.get(module);
+      if (!known || STATUSES.indexOf(status) < STATUSES.indexOf(known)) worst.set(module, status);
+    }
+  }
+  return worst;
+}
+
 /** Length of a norm's bar, 0 to 1, on a log scale over the report's own range (at least three decades). */
 export function barScale(rows: readonly GradientRow[]): (norm: number | null) => number {
   const logs = rows.flatMap((row) => (row.norm !== null && row.norm > 0 ? [Math.log10(row.norm)] : []));

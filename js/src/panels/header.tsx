@@ -61,7 +61,10 @@ export function Header({ store, actions, view }: Page) {
         title={
           model?.batch === false ? "No batch was given: a made-up input is used" : "One backward pass; leaves no trace"
         }
-        onClick={() => void actions.check()}
+        onClick={() => {
+          view.tab.value = "rows";
+          void actions.check();
+        }}
       >
         Check gradients
       </button>

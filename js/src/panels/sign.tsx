@@ -1,4 +1,5 @@
 /** One sign per status: its shape says as much as its colour (P7). */
+import type { Severity } from "../kernel/checkup";
 import type { Kind, Status } from "../kernel/protocol";
 import { assertNever } from "../state/assert-never";
 
@@ -26,12 +27,13 @@ export function statusWords(status: Status): string {
 export function StatusSign({ status }: { status: Status }) {
   return (
     <svg class={`wl-sign wl-${status}`} viewBox="0 0 12 12" aria-hidden="true">
-      {shape(status)}
+      {statusShape(status)}
     </svg>
   );
 }
 
-function shape(status: Status) {
+/** In a square of 12, for charts, too. */
+export function statusShape(status: Status) {
   switch (status) {
     case "flowing":
       return <circle cx="6" cy="6" r="5" fill="currentColor" />;
@@ -80,6 +82,38 @@ export function KindSign({ kind }: { kind: Kind }) {
           stroke="currentColor"
         />
       )}
+    </svg>
+  );
+}
+
+export const SEVERITY_WORDS: Record<Severity, string> = { error: "error", warning: "warning", info: "note" };
+
+/** An octagon, a triangle, a disc. */
+export function SeveritySign({ severity }: { severity: Severity }) {
+  return (
+    <svg class={`wl-sign wl-of-${severity}`} viewBox="0 0 12 12" aria-hidden="true">
+      {severity === "error" && <path d="M3.6.5h4.8l3.1 3.1v4.8l-3.1 3.1H3.6L.5 8.4V3.6z" fill="currentColor" />}
+      {severity === "warning" && <path d="M6 .75 11.5 11H.5z" fill="currentColor" />}
+      {severity === "info" && <circle cx="6" cy="6" r="5.25" fill="currentColor" />}
+      {severity === "info" ? (
+        <path d="M6 5.25v3.5M6 3v1.25" stroke="var(--wl-bg)" stroke-width="1.4" />
+      ) : (
+        <path d="M6 3.75v3M6 8.25v1.25" stroke="var(--wl-bg)" stroke-width="1.4" />
+      )}
+    </svg>
+  );
+}
+
+/** A tick for what helped, a cross for what did not. */
+export function OutcomeSign({ good }: { good: boolean }) {
+  return (
+    <svg class={`wl-sign ${good ? "wl-flowing" : "wl-zero"}`} viewBox="0 0 12 12" aria-hidden="true">
+      <path
+        d={good ? "M2 6.5 4.75 9.25 10 3" : "M3 3l6 6M9 3 3 9"}
+        fill="none"
+        stroke="currentColor"
+        stroke-width="1.75"
+      />
     </svg>
   );
 }

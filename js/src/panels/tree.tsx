@@ -2,12 +2,13 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { Component } from "preact";
 import { useCallback, useEffect, useMemo, useRef } from "preact/hooks";
-import type { GradientRow, TensorColumns } from "../kernel/protocol";
+import type { GradientRow, Status, TensorColumns } from "../kernel/protocol";
 import { type Glance, glancesOf } from "../state/glances";
 import type { Page } from "../state/view";
 import { count, dims, plural } from "./format";
+import { worstByModule } from "./gradient-rows";
 import { RowGlance, rowWords } from "./row-glance";
-import { KindSign, StatusSign } from "./sign";
+import { KindSign, StatusSign, statusWords } from "./sign";
 import { SortBar } from "./sort";
 import { treeMove, typeAhead } from "./tree-keys";
 import { buildTree, flatRows, foldedAtFirst, matcher, type Node, type Row, visibleRows } from "./tree-model";
@@ -99,6 +100,7 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
   const active = useSignal<Node | null>(null);
   const typed = useRef({ text: "", at: 0 });
   const status = useComputed(() => new Map(store.gradients.value?.rows.map((row) => [row.name, row])));
+  const worst = useComputed(() => worstByModule(store.gradients.value?.rows ?? []));
   const held = useComputed(() => new Set(store.lab.value?.holds.map((hold) => hold.name)));
   const open = store.open.value?.name;
   const position = rows.findIndex((row) => row.node === active.value);
@@ -206,6 +208,7 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
             active={row.node === active.value}
             open={row.node.tensor >= 0 && row.node.name === open}
             gradient={row.node.tensor >= 0 ? status.value.get(row.node.name) : undefined}
+            hidden={row.node.tensor < 0 && !row.expanded ? worst.value.get(row.node.name) : undefined}
             tensors={tensors}
             glance={row.node.tensor >= 0 ? glances.get(row.node.name) : undefined}
             number={text?.(row.node.tensor)}
@@ -225,6 +228,8 @@ interface RowProps {
   active: boolean;
   open: boolean;
   gradient: GradientRow | undefined;
+  /** Of a folded module: the worst status in it. */
+  hidden: Status | undefined;
   tensors: TensorColumns | undefined;
   glance: Glance | undefined;
   /** In place of the shape, when the rows are sorted by one; the label is then the whole name. */
@@ -239,10 +244,11 @@ class TreeRow extends Component<RowProps> {
     return (Object.keys(next) as (keyof RowProps)[]).some((key) => next[key] !== this.props[key]);
   }
 
-  render({ id, row, top, active, open, gradient, tensors, glance, number, held, onPick }: RowProps) {
+  render({ id, row, top, active, open, gradient, hidden, tensors, glance, number, held, onPick }: RowProps) {
     const { node } = row;
     const isModule = node.kind === "module";
     const words = rowWords({ node, tensors, gradient, held, glance });
+    if (hidden) words.push(`in it: ${statusWords(hidden)}`);
     return (
       <div
         id={id}
@@ -252,7 +258,7 @@ class TreeRow extends Component<RowProps> {
         tabIndex={-1}
         data-name={node.name}
         data-kind={node.kind}
-        data-status={gradient?.status}
+        data-status={gradient?.status ?? hidden}
         aria-label={words.join(", ")}
         aria-level={row.level}
         aria-setsize={row.setsize}
@@ -271,7 +277,11 @@ class TreeRow extends Component<RowProps> {
           {number === undefined ? node.label : <bdi dir="ltr">{node.name}</bdi>}
         </span>
         {isModule ? (
-          <span class="wl-type">{node.type}</span>
+          <>
+            <span class="wl-type">{node.type}</span>
+            {hidden && <span class="wl-grow" />}
+            {hidden && <StatusSign status={hidden} />}
+          </>
         ) : (
           <span class="wl-marks wl-num">
             {held && (

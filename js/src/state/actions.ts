@@ -15,7 +15,7 @@ import type {
 } from "../kernel/protocol";
 import { type Axis, grow, invert, listText, otherParts, partsOfText, unite, whole } from "./cell-sets";
 import { loadExtra } from "./extra";
-import { changedBy, createFeed, type Listener } from "./feed";
+import { changedBy, createFeed, type Feed, type Listener } from "./feed";
 import { opened } from "./layouts";
 import { cellCount, regionText } from "./region-text";
 import { type OpenTensor, type Store, viewed } from "./store";
@@ -26,6 +26,8 @@ export interface Actions {
   request: Client["request"];
   /** To be told the revision of what such a request brought. */
   meet(revision: number): void;
+  /** State and change that such a request brought. */
+  take: Feed["takeState"];
   /** The same with words of waiting; what goes wrong becomes the alert, and the answer null. */
   ask<T>(words: string, task: () => Promise<T>): Promise<T | null>;
   /** Show a tensor, its values or another view: ask `open`, clear the selection. */
@@ -204,6 +206,7 @@ export function createActions(store: Store, client: Client): Actions {
   const actions: Actions = {
     request: client.request,
     meet,
+    take: takeState,
     ask: (words, task) => ask(words, task),
     async openTensor(name, view = "value") {
       if (!store.hello.value?.tensors.name.includes(name)) return;

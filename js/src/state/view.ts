@@ -39,6 +39,8 @@ export interface View {
   drawer: Signal<boolean>;
   /** Whether gradients and history are unfolded where they lie under the picture. */
   verdict: Signal<boolean>;
+  /** What the gradient panel shows: rows of parameters, findings of the diagnosis, or the signal through the layers. */
+  tab: Signal<"rows" | "findings" | "flow">;
   help: Signal<boolean>;
   /** Whether the widget fills the window. */
   full: Signal<boolean>;
@@ -69,6 +71,7 @@ export function createView(): View {
     dialog: signal(null),
     drawer: signal(false),
     verdict: signal(true),
+    tab: signal("rows"),
     help: signal(false),
     full: signal(false),
     stage: signal("picture"),

@@ -1,0 +1,249 @@
+/** The diagnosis: every state it can be in, and its findings as cards. */
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import type { Repaired } from "../kernel/checkup";
+import { type Doctor, doctorOf } from "../state/checkup";
+import type { Page } from "../state/view";
+import { FindingCard, toldFinding } from "./finding-card";
+import { headline, inForce, outcomeWords, severityTally } from "./finding-words";
+import { OutcomeSign } from "./sign";
+
+export function Findings(page: Page) {
+  const doctor = doctorOf(page);
+  const found = doctor.diagnosis.value;
+  const serious = found?.findings.filter((each) => each.severity !== "info") ?? [];
+  const mendable = serious.filter((each) => each.repair !== null).length;
+  return (
+    <div class="wl-findings wl-scroll" role="tabpanel" aria-label="Findings" data-wl="findings">
+      <div class="wl-findings-head">
+        <span class="wl-num wl-dim" aria-live="polite">
+          {severityTally(serious)}
+        </span>
+        <span class="wl-grow" />
+        {mendable > 0 && (
+          <button
+            type="button"
+            disabled={doctor.doing.value !== ""}
+            title={`Every repair there is, as one entry in the history (${mendable})`}
+            onClick={() => void doctor.repairAll()}
+          >
+            Repair all
+          </button>
+        )}
+      </div>
+      <Doing page={page} doctor={doctor} />
+      <Outcome page={page} doctor={doctor} />
+      <State page={page} doctor={doctor} />
+      <Cards page={page} doctor={doctor} />
+    </div>
+  );
+}
+
+interface Part {
+  page: Page;
+  doctor: Doctor;
+}
+
+/** How far it is, and the way out. */
+function Doing({ page, doctor }: Part) {
+  const { store, actions } = page;
+  const progress = store.progress.value;
+  if (doctor.waits.value) {
+    return (
+      <div class="wl-card wl-doing-card" role="status">
+        <p>Waits for the end of a training step, then the diagnosis runs.</p>
+        <button type="button" class="wl-ghost" onClick={() => void doctor.stop()}>
+          Cancel
+        </button>
+      </div>
+    );
+  }
+  if (!doctor.doing.value) return null;
+  const share = progress && progress.total > 0 ? Math.floor((100 * progress.done) / progress.total) : 0;
+  return (
+    <div class="wl-card wl-doing-card wl-late" role="status">
+      <p>
+        {progress?.words ?? `${doctor.doing.value} …`} <span class="wl-num">{share} %</span>
+      </p>
+      <progress aria-label={doctor.doing.value} max={100} value={share} />
+      <button type="button" class="wl-ghost" disabled={!progress} onClick={() => void actions.cancel()}>
+        Cancel
+      </button>
+    </div>
+  );
+}
+
+/** What the last repair did, while it is in force. */
+function Outcome({ page, doctor }: Part) {
+  const repaired = doctor.repaired.value;
+  const entry = inForce(repaired, page.store.lab.value?.history);
+  if (!repaired || !entry) return null;
+  const last = page.store.lab.value?.history;
+  const isLast = last?.entries[last.position - 1]?.id === entry.id;
+  return (
+    <div
+      class={`wl-card wl-mended${repaired.helped ? " wl-good" : " wl-warning"}`}
+      role="status"
+      data-helped={repaired.helped}
+    >
+      <div class="wl-mended-head">
+        <OutcomeSign good={repaired.helped} />
+        <b>{outcomeWords(repaired)}</b>
+        <span class="wl-grow" />
+        <button
+          type="button"
+          class="wl-ghost wl-icon"
+          aria-label="Close the outcome"
+          onClick={() => doctor.forgetRepair()}
+        >
+          ✕
+        </button>
+      </div>
+      <OutcomeList repaired={repaired} />
+      {isLast && (
+        <div class="wl-finding-acts">
+          <button type="button" class="wl-ghost" title={entry.text} onClick={() => void page.actions.undo()}>
+            Undo the repair
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function OutcomeList({ repaired }: { repaired: Repaired }) {
+  return (
+    <ul class="wl-mended-list">
+      {repaired.findings.map((each) => (
+        <li key={`${each.kind} ${each.name} ${each.title}`}>
+          <OutcomeSign good={!each.left} />
+          <span>
+            {headline(each)}
+            <span class="wl-dim"> {each.left ? "still found" : each.repair}</span>
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** Why there are no cards, or how far they can be trusted. */
+function State({ page, doctor }: Part) {
+  const found = doctor.diagnosis.value;
+  const { store } = page;
+  if (doctor.trouble.value) {
+    return (
+      <div class="wl-card wl-error" role="note">
+        <b>The diagnosis could not run</b>
+        <p>{doctor.trouble.value.message}</p>
+      </div>
+    );
+  }
+  if (!found) {
+    if (doctor.doing.value || doctor.waits.value) return null;
+    return (
+      <p class="wl-hint">
+        No diagnosis yet. It looks at gradients, initialisation, structure and the optimizer, names each origin once
+        with what follows from it, and changes nothing.
+      </p>
+    );
+  }
+  const serious = found.findings.some((each) => each.severity !== "info");
+  const old = found.revision < store.revision.value;
+  return (
+    <>
+      {old && (
+        <p class="wl-hint">
+          Seen at revision {found.revision}; the model has changed since.{" "}
+          <button
+            type="button"
+            class="wl-ghost"
+            disabled={doctor.doing.value !== ""}
+            onClick={() => void doctor.diagnose()}
+          >
+            Diagnose again
+          </button>
+        </p>
+      )}
+      {found.failure && (
+        <div class="wl-card wl-error" role="note">
+          <b>The model could not be run</b>
+          <p>{found.failure}</p>
+          <p class="wl-dim">What follows was read from structure and weights alone.</p>
+        </div>
+      )}
+      {!found.failure && found.synthetic !== null && (
+        <p class="wl-hint wl-synthetic">
+          {found.synthetic}. Give Lab(model, batch=(x, y), loss=…) to diagnose with your own data.
+        </p>
+      )}
+      {!serious && !found.failure && (
+        <div class="wl-card wl-healthy" role="note">
+          <OutcomeSign good />
+          <div>
+            <b>Healthy</b>
+            <p>
+              Nothing above a note was found: signal, gradients, initialisation, structure and optimizer are as they
+              should be.
+            </p>
+          </div>
+        </div>
+      )}
+    </>
+  );
+}
+
+function Cards({ page, doctor }: Part) {
+  const findings = doctor.diagnosis.value?.findings ?? [];
+  const key = (at: number): string => {
+    const { kind, name, at: place, title } = findings[at] as (typeof findings)[number];
+    return `${kind} ${name} ${place} ${title}`;
+  };
+  const open = useSignal<ReadonlySet<string>>(new Set());
+  const notes = useSignal(false);
+  const number = doctor.diagnosis.value?.number;
+  const first = findings[0] && findings[0].severity !== "info" ? key(0) : null;
+  // The worst one is what one came for; what the user opened stays open.
+  useEffect(() => {
+    if (first && ![...open.value].some((each) => findings.some((_, at) => key(at) === each)))
+      open.value = new Set([first]);
+  }, [number]);
+  const serious = findings.filter((each) => each.severity !== "info").length;
+  const shown = notes.value ? findings.length : serious;
+  return (
+    <>
+      {findings.slice(0, shown).map((finding, at) => (
+        <FindingCard
+          key={key(at)}
+          page={page}
+          told={toldFinding(finding)}
+          fold={{
+            open: open.value.has(key(at)),
+            toggle() {
+              const next = new Set(open.value);
+              if (!next.delete(key(at))) next.add(key(at));
+              open.value = next;
+            },
+          }}
+        />
+      ))}
+      {findings.length > serious && (
+        <button
+          type="button"
+          class="wl-ghost wl-notes"
+          aria-expanded={notes.value}
+          onClick={() => {
+            notes.value = !notes.value;
+          }}
+        >
+          {notes.value
+            ? "Hide notes"
+            : `${findings.length - serious} ${findings.length - serious === 1 ? "note" : "notes"}`}
+        </button>
+      )}
+      {(doctor.diagnosis.value?.left ?? 0) > 0 && (
+        <p class="wl-hint">{doctor.diagnosis.value?.left} more findings: lab.diagnose() lists them.</p>
+      )}
+    </>
+  );
+}

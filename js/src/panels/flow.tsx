@@ -1,0 +1,38 @@
+/** Charts of depth: norms of every parameter, and the signal through the layers once the model was diagnosed. */
+import { doctorOf } from "../state/checkup";
+import type { Page } from "../state/view";
+import { DepthChart } from "./depth-chart";
+import { SignalChart } from "./signal-chart";
+
+export function Flow(page: Page) {
+  const doctor = doctorOf(page);
+  const report = page.store.gradients.value;
+  const found = doctor.diagnosis.value;
+  const rows = doctor.rows.value;
+  const old = found !== null && found.revision < page.store.revision.value;
+  return (
+    <div class="wl-flow wl-scroll" role="tabpanel" aria-label="Flow" data-wl="flow">
+      {report && report.rows.length > 0 ? (
+        <DepthChart page={page} rows={report.rows} />
+      ) : (
+        <p class="wl-hint">
+          {report?.error ? report.error.message : "No check yet. Check gradients to see norms by depth."}
+        </p>
+      )}
+      {found && rows.length > 0 ? (
+        <SignalChart page={page} rows={rows} diagnosis={found} />
+      ) : (
+        <p class="wl-hint">
+          {found?.failure ? (
+            `No signal: ${found.failure}`
+          ) : (
+            <>
+              The signal through the layers is measured by a diagnosis, which runs the model once forward and backward.
+            </>
+          )}
+        </p>
+      )}
+      {old && <p class="wl-hint">The signal is that of revision {found.revision}; the model has changed since.</p>}
+    </div>
+  );
+}
