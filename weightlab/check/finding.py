@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weightlab.check.evidence import SEVERITIES, Severity
+from weightlab.check.evidence import SEVERITIES, Severity, names_text
 from weightlab.check.explanations import explanation
 from weightlab.check.repair import Repair
 
@@ -102,16 +102,21 @@ class Diagnosis(list[Finding]):
         rows = []
         for finding in self:
             repair = finding.repair.text if finding.repair is not None else finding.advice
+            title = f"<b>{html.escape(finding.title)}</b><br>" if finding.title else ""
+            seen = f"<br><small>{html.escape('; '.join(finding.evidence))}</small>" if finding.evidence else ""
             rows.append(
-                f"<tr><td style='color:{COLOURS[finding.severity]}'>{SIGNS[finding.severity]} {finding.severity}</td>"
-                f"<td>{html.escape(finding.kind)}</td><td style='text-align:left'>{html.escape(finding.text)}</td>"
+                f"<tr style='vertical-align:top'><td style='color:{COLOURS[finding.severity]};text-align:left;"
+                f"white-space:nowrap'>{SIGNS[finding.severity]} {finding.severity}</td>"
+                f"<td style='text-align:left'>{html.escape(finding.kind)}</td>"
+                f"<td style='text-align:left'>{title}{html.escape(finding.text)}{seen}</td>"
+                f"<td style='text-align:left'>{html.escape(names_text(finding.affects))}</td>"
                 f"<td style='text-align:left'>{html.escape(repair)}</td></tr>"
             )
         if not self.serious:
-            rows.insert(0, "<tr><td colspan=4 style='text-align:left'>nothing above info was found</td></tr>")
+            rows.insert(0, "<tr><td colspan=5 style='text-align:left'>nothing above info was found</td></tr>")
         failure = f"<p>the check could not run: {html.escape(self.failure)}</p>" if self.failure else ""
         return (
-            f"<div>{failure}<table><tr><th>severity</th><th>kind</th><th>what</th><th>repair</th></tr>"
+            f"<div>{failure}<table><tr><th>severity</th><th>kind</th><th>what</th><th>affects</th><th>repair</th></tr>"
             f"{''.join(rows)}</table></div>"
         )
 

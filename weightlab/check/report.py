@@ -186,50 +186,30 @@ class GradientReport:
         for row in self.rows:
             sign, colour, _ = SIGNS[row.status]
             zeros = f"{row.zero_units} / {row.units}" if row.zero_units else ""
+            ratio = row.norm / row.weight if row.norm is not None and row.weight else None
             body.append(
-                f"<tr><td style='color:{colour}'>{sign} {row.status}</td>"
+                f"<tr><td style='color:{colour};text-align:left'>{sign} {row.status}</td>"
                 f"<td style='text-align:left'>{html.escape(row.name)}</td>"
-                f"<td>{_number(row.norm)}</td><td>{zeros}</td></tr>"
+                f"<td>{_number(row.norm)}</td><td>{_number(row.weight)}</td><td>{_number(ratio)}</td><td>{zeros}</td></tr>"
             )
         causes = "".join(
-            f"<li><b>{html.escape(cause.title)}</b> ({cause.severity}) {html.escape(cause.text)}</li>"
+            f"<li><b>{html.escape(cause.title or cause.kind)}</b> ({cause.severity}) {html.escape(cause.text)}</li>"
             for cause in self.causes
         )
+        mode = "training" if self.training else "eval"
         note = f" · {html.escape(self.note)}" if self.note else ""
+        verified = "" if self.verified is None else f"<p>{html.escape(str(self.verified))}</p>"
         return (
-            f"<div>loss {self.loss:.6g}{note}<table style='font-variant-numeric:tabular-nums'>"
-            "<tr><th>status</th><th>parameter</th><th>norm</th><th>zero units</th></tr>"
-            f"{''.join(body)}</table><ul>{causes}</ul></div>"
+            f"<div>loss {self.loss:.6g}, {mode} mode{note}<table style='font-variant-numeric:tabular-nums'>"
+            "<tr><th>status</th><th>parameter</th><th>gradient</th><th>weight</th><th>gradient / weight</th>"
+            f"<th>zero units</th></tr>{''.join(body)}</table><ul>{causes}</ul>{verified}</div>"
         )
 
     def plot(self) -> Figure:
-        """Gradient norms in the model's order, logarithmic; rows without a positive norm stand on the floor."""
-        from matplotlib.figure import Figure
+        """Norms of weights and gradients in the model's order, logarithmic; see `plots.plot_norms`."""
+        from weightlab.check.plots import plot_norms
 
-        figure = Figure(figsize=(max(5.0, min(16.0, 0.28 * len(self.rows) + 2)), 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        norms = [row.norm for row in self.rows if row.norm and math.isfinite(row.norm)]
-        floor = min(norms, default=1.0) / 10
-        for status, (_, colour, marker) in SIGNS.items():
-            at = [place for place, row in enumerate(self.rows) if row.status == status]
-            if at:
-                shown = [_drawn(self.rows[place].norm, floor) for place in at]
-                axes.scatter(at, shown, c=colour, marker=marker, label=f"{status} ({len(at)})", zorder=3)
-        axes.set_yscale("log")
-        axes.set_ylabel("gradient norm")
-        axes.set_title(f"loss {self.loss:.4g}", loc="left", fontsize=10)
-        axes.grid(axis="y", alpha=0.3)
-        if len(self.rows) <= 60:
-            axes.set_xticks(range(len(self.rows)), [row.name for row in self.rows], rotation=90, fontsize=7)
-        else:
-            axes.set_xlabel("parameter, in the model's order")
-        if self.rows:
-            axes.legend(fontsize=8)
-        return figure
-
-
-def _drawn(norm: float | None, floor: float) -> float:
-    return norm if norm and math.isfinite(norm) else floor
+        return plot_norms(self)
 
 
 def _number(norm: float | None) -> str:

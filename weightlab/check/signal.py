@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -89,43 +88,10 @@ class Signal:
         return f"<table style='font-variant-numeric:tabular-nums'>{head}{body}</table>"
 
     def plot(self, marked: Collection[str] = ()) -> Figure:
-        """Bands of |activation| and |gradient| through the layers on a log scale; expected sizes as ticks."""
-        from matplotlib.figure import Figure
+        """Bars of |activation| and |gradient| through the layers beside what is expected; see `plots.plot_signal`."""
+        from weightlab.check.plots import plot_signal
 
-        figure = Figure(figsize=(max(6.0, min(16.0, 0.3 * len(self.rows) + 2)), 5.4), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True)
-        self._bands(above, [row.activation for row in self.rows], "#3b6ea5", "|activation|")
-        self._bands(below, [row.gradient for row in self.rows], "#8a4f9e", "|gradient|")
-        expected = [(place, math.sqrt(row.expected)) for place, row in enumerate(self.rows) if row.expected]
-        if expected:
-            above.scatter(*zip(*expected, strict=True), marker="_", c="black", s=60, label="expected size", zorder=3)
-            above.legend(fontsize=8)
-        for place, row in enumerate(self.rows):
-            if row.note or row.name in marked or row.weight in marked:
-                for axes in (above, below):
-                    axes.axvline(place, color="#b3261e", alpha=0.5, linestyle="--", linewidth=1)
-        if len(self.rows) <= 60:
-            below.set_xticks(
-                range(len(self.rows)), [f"{row.name} {row.op}" for row in self.rows], rotation=90, fontsize=7
-            )
-        else:
-            below.set_xlabel("layer, in order of execution")
-        return figure
-
-    def _bands(self, axes: object, values: list[tuple[float, ...] | None], colour: str, label: str) -> None:
-        import matplotlib.axes
-
-        assert isinstance(axes, matplotlib.axes.Axes)
-        floor = min((v for bands in values if bands for v in bands if v > 0 and math.isfinite(v)), default=1e-8)
-        columns = [[_drawn(bands[k] if bands else math.nan, floor) for bands in values] for k in range(5)]
-        places = range(len(values))
-        axes.fill_between(places, columns[0], columns[4], color=colour, alpha=0.18, linewidth=0, label="5 to 95 %")
-        axes.fill_between(places, columns[1], columns[3], color=colour, alpha=0.3, linewidth=0, label="25 to 75 %")
-        axes.plot(places, columns[2], color=colour, marker=".", label="median")
-        axes.set_yscale("log")
-        axes.set_ylabel(label)
-        axes.grid(axis="y", alpha=0.3)
-        axes.legend(fontsize=8)
+        return plot_signal(self, marked)
 
 
 def signal(evidence: Evidence, listening: Listening, roles: Roles, layers: list[Layer]) -> Signal:
@@ -190,7 +156,3 @@ def _passed(index: int, evidence: Evidence, listening: Listening, roles: Roles) 
 
 def _said(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
-
-
-def _drawn(value: float, floor: float) -> float:
-    return value if math.isnan(value) else min(max(value, floor / 10), 1e30)
