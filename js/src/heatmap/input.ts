@@ -202,7 +202,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
         else void actions.selectText("");
         break;
       case "reselect":
-        actions.reselect(command.how);
+        void actions.reselect(command.how);
         break;
       case "zoom":
         picture.zoom(command.factor);

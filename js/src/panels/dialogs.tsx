@@ -86,7 +86,7 @@ export function Dialog({ page, name, context }: Props) {
   }
 
   return (
-    <div ref={box} class="wl-dialog" role="dialog" aria-label={form.title} onKeyDown={onKey}>
+    <div ref={box} class="wl-dialog" role="dialog" tabIndex={-1} aria-label={form.title} onKeyDown={onKey}>
       <form
         novalidate
         onInput={() => {
@@ -103,7 +103,9 @@ export function Dialog({ page, name, context }: Props) {
         </header>
         {form.region === undefined && (
           <p class="wl-dim wl-on">
-            <span>on {store.selection.value?.region.text ?? "the whole tensor"}</span>
+            <span>
+              on <b class="wl-num">{context.tensor}</b> {store.selection.value?.region.text ?? "whole"}
+            </span>
             <TargetChoice store={store} />
           </p>
         )}

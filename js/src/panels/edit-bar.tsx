@@ -1,9 +1,10 @@
 /** Below the picture: what can be done to the selected cells, and the way back. */
-import { useRef } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { FormName, Page } from "../state/view";
 import { CodeLine } from "./code-line";
 import { Dialog } from "./dialogs";
 import { Menu } from "./menu";
+import { oneWindow } from "./windows";
 
 const FORMS: readonly [FormName, string, string][] = [
   ["fill", "Fill…", "Set every selected cell to one value"],
@@ -38,6 +39,7 @@ const HOLDS: readonly [FormName, string][] = [
 export function EditBar(page: Page) {
   const { store, actions, view } = page;
   const bar = useRef<HTMLDivElement>(null);
+  useEffect(() => oneWindow(page), [store, view]);
   const tensors = store.hello.value?.tensors;
   const name = store.open.value?.name;
   const at = name !== undefined && tensors ? tensors.name.indexOf(name) : -1;
@@ -52,7 +54,8 @@ export function EditBar(page: Page) {
   const lab = store.lab.value;
   const sources = [...(lab?.offers ?? []), ...(lab?.snapshots ?? [])];
   const context = { shape, row: String(start), sources, tensor: name ?? "" };
-  const form = view.dialog.value;
+  const open_window = view.dialog.value;
+  const form = open_window === "save" || open_window === "script" ? null : open_window;
   const open = (dialog: FormName): void => {
     actions.dismiss();
     view.dialog.value = form === dialog ? null : dialog;

@@ -6,15 +6,13 @@ import { bytes } from "./format";
 import { Menu } from "./menu";
 import { useDialog } from "./use-dialog";
 
-type Window = { kind: "text"; text: string } | { kind: "save" };
-
 export function Exports({ page, empty }: { page: Page; empty: boolean }) {
-  const { actions } = page;
-  const open = useSignal<Window | null>(null);
+  const { actions, view } = page;
+  const script = useSignal("");
   const copied = useSignal(false);
   const close = (): void => {
-    if (page.store.alert.value?.replace !== undefined) actions.dismiss();
-    open.value = null;
+    actions.dismiss();
+    view.dialog.value = null;
   };
 
   async function copy(): Promise<void> {
@@ -28,7 +26,8 @@ export function Exports({ page, empty }: { page: Page; empty: boolean }) {
         copied.value = false;
       }, 1200);
     } catch {
-      open.value = { kind: "text", text };
+      script.value = text;
+      view.dialog.value = "script";
     }
   }
 
@@ -64,13 +63,14 @@ export function Exports({ page, empty }: { page: Page; empty: boolean }) {
           {
             label: "Save safetensors…",
             run: () => {
-              open.value = { kind: "save" };
+              actions.dismiss();
+              view.dialog.value = "save";
             },
           },
         ]}
       />
-      {open.value?.kind === "text" && <Text text={open.value.text} close={close} />}
-      {open.value?.kind === "save" && <Save page={page} close={close} />}
+      {view.dialog.value === "script" && <Text text={script.value} close={close} />}
+      {view.dialog.value === "save" && <Save page={page} close={close} />}
     </>
   );
 }
@@ -80,7 +80,7 @@ function Text({ text, close }: { text: string; close(): void }) {
   const onKey = useDialog(box, close);
   useEffect(() => box.current?.querySelector("textarea")?.select(), []);
   return (
-    <div ref={box} class="wl-dialog" role="dialog" aria-label="History as Python" onKeyDown={onKey}>
+    <div ref={box} class="wl-dialog" role="dialog" tabIndex={-1} aria-label="History as Python" onKeyDown={onKey}>
       <header>
         <b>History as Python</b>
         <span class="wl-dim">Ctrl+C copies</span>
@@ -110,7 +110,7 @@ function Save({ page, close }: { page: Page; close(): void }) {
   const replace = alert?.replace === name;
   const progress = store.progress.value;
   return (
-    <div ref={box} class="wl-dialog" role="dialog" aria-label="Save safetensors" onKeyDown={onKey}>
+    <div ref={box} class="wl-dialog" role="dialog" tabIndex={-1} aria-label="Save safetensors" onKeyDown={onKey}>
       <form
         novalidate
         onSubmit={async (event) => {
@@ -161,7 +161,7 @@ function Save({ page, close }: { page: Page; close(): void }) {
           <button type="button" onClick={close}>
             Close
           </button>
-          <button type="submit" class="wl-main" disabled={busy.value || name === ""}>
+          <button type="submit" class="wl-main" aria-disabled={busy.value} disabled={name === ""}>
             {replace ? "Replace" : "Save"}
           </button>
         </footer>

@@ -45,9 +45,9 @@ export function Toolbar(page: Page) {
         kind="wl-icon"
         off={!open}
         items={[
-          { label: "All (Ctrl+A)", run: () => page.actions.reselect("all") },
-          { label: "Invert (I)", run: () => page.actions.reselect("invert") },
-          { label: "Wider by one (G)", run: () => page.actions.reselect("grow") },
+          { label: "All (Ctrl+A)", run: () => void page.actions.reselect("all") },
+          { label: "Invert (I)", run: () => void page.actions.reselect("invert") },
+          { label: "Wider by one (G)", run: () => void page.actions.reselect("grow") },
           { label: "None (Esc)", run: () => void page.actions.selectText("") },
         ]}
       />

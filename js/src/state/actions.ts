@@ -6,22 +6,20 @@ import type {
   HoldCall,
   LayoutCall,
   Operations,
-  RegionInfo,
   Statistic,
   Target,
   TensorColumns,
   TileHead,
   TileKey,
 } from "../kernel/protocol";
-import { type Axis, grow, invert, listText, otherParts, partsOfText, unite, whole } from "./cell-sets";
 import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Feed, type Listener } from "./feed";
 import { opened } from "./layouts";
-import { cellCount, regionText } from "./region-text";
+import { createSelecting, type Selecting } from "./selecting";
 import { type OpenTensor, type Store, viewed } from "./store";
 import { wordsFor } from "./words";
 
-export interface Actions {
+export interface Actions extends Selecting {
   /** For panels that ask for something of their own; rejects as the client does. */
   request: Client["request"];
   /** To be told the revision of what such a request brought. */
@@ -38,14 +36,6 @@ export interface Actions {
   arrange(call: LayoutCall | undefined): Promise<void>;
   /** One number per index of an axis. */
   profile(name: string, axis: number, stat: Statistic, view?: string): Promise<Float32Array>;
-  /** Text of the region box. Asks `region`, sets the selection or the alert. Resolves to null when it does not fit. */
-  selectText(text: string): Promise<RegionInfo | null>;
-  /** A selection by mouse or keyboard, already known to fit: one [start, stop, step] per axis. */
-  selectAxes(axes: [number, number, number][]): void;
-  /** Several boxes that differ along one axis, as a list of its indices. */
-  selectParts(parts: [number, number, number][][]): void;
-  /** From the present selection: every cell, every other cell, one further on each side. */
-  reselect(how: "all" | "invert" | "grow"): void;
   /** Apply an operation or a hold to the selection (the whole tensor when there is none), or to `region`. True when it was applied. */
   edit(call: EditCall | HoldCall, region?: string): Promise<boolean>;
   /** Apply to painted cells: flat row-major indices. */
@@ -92,32 +82,15 @@ export interface Actions {
   dismiss(): void;
 }
 
-/** The kernel reads region texts up to this length. */
-const MOST_TEXT = 20_000;
-
 /** The field `layout` of a request, where one was asked for. */
 const laid = (call: LayoutCall | undefined): { layout?: LayoutCall } => (call ? { layout: call } : {});
 
 export function createActions(store: Store, client: Client): Actions {
   const feed = createFeed(store, client);
   const { ask, meet, tell, takeHello, takeState, checkSoon } = feed;
+  const selecting = createSelecting(store, client, ask);
+  const { ready, target } = selecting;
   let connected = false;
-  /** A region text on its way: an edit waits for it, so that what was typed is what is edited. */
-  let selecting: Promise<RegionInfo | null> | null = null;
-
-  function shapeOf(name: string): number[] {
-    const tensors = store.hello.value?.tensors;
-    return tensors?.shape[tensors.name.indexOf(name)] ?? [];
-  }
-
-  /** What `region`, or else the selection and the condition on it, stands for on the wire. */
-  function target(name: string, region?: string): [Target, ArrayBufferView[]] {
-    const selection = store.selection.value;
-    if (region === undefined && selection?.cells) return [{ name, cells: true }, [selection.cells]];
-    const where = region === undefined ? store.where.value : null;
-    return [{ name, region: region ?? selection?.region.text ?? "[...]", ...(where ? { where } : {}) }, []];
-  }
-
   async function send(call: EditCall | HoldCall, [to, buffers]: [Target, ArrayBufferView[]]): Promise<boolean> {
     const moments = store.moments.value;
     const about = moments && store.lab.value?.moments ? { moments } : {};
@@ -159,43 +132,6 @@ export function createActions(store: Store, client: Client): Actions {
 
   const insist = (force: boolean): { force?: boolean } => (force ? { force } : {});
 
-  function select(region: RegionInfo | null, cells?: Float64Array, parts?: Axis[][] | null): void {
-    store.selection.value = region ? { region, ...(cells ? { cells } : {}), ...(parts ? { parts } : {}) } : null;
-    store.refused.value = "";
-    client.setTrait("region", regionTrait());
-  }
-
-  /** Listed cells have no text that can be read back. */
-  const regionTrait = (): string => {
-    const selection = store.selection.value;
-    return selection && !selection.cells ? selection.region.text : "";
-  };
-
-  async function parse(name: string, text: string): Promise<RegionInfo | null> {
-    const answer = await ask("reading the region", () => client.request("region", { name, text }));
-    if (store.open.value?.name !== name) return null;
-    if (!answer) {
-      store.refused.value = text;
-      return null;
-    }
-    const { region } = answer.reply;
-    // Listed cells print as "[12 cells]", which cannot be read back: what was typed can.
-    const spelled = /^\[\d+ cells?\]$/.test(region.text) ? { ...region, text } : region;
-    select(spelled, undefined, partsOfText(text, shapeOf(name)));
-    return spelled;
-  }
-
-  async function ready(): Promise<string | undefined> {
-    // A region that is being read and turns out not to fit must not become "the whole tensor".
-    if (selecting && (await selecting) === null) return undefined;
-    if (store.refused.value) {
-      const message = `Region ${store.refused.value} does not fit this tensor. Correct it or clear it, then edit.`;
-      store.alert.value = { message };
-      return undefined;
-    }
-    return store.open.value?.name;
-  }
-
   /** `open`, with the tiles of the first screen, whose size the picture has put into the store. */
   function request(name: string, view: string, call: LayoutCall | undefined): Promise<Answer<"open">> {
     const room = store.room.peek();
@@ -204,6 +140,7 @@ export function createActions(store: Store, client: Client): Actions {
   }
 
   const actions: Actions = {
+    ...selecting,
     request: client.request,
     meet,
     take: takeState,
@@ -223,7 +160,7 @@ export function createActions(store: Store, client: Client): Actions {
         store.preview.value = null;
         store.go.value = null;
         store.peek.value = false;
-        select(null);
+        selecting.clear();
       });
       client.setTrait("selected", name);
       const call = before?.name === name ? before.call : undefined;
@@ -256,56 +193,6 @@ export function createActions(store: Store, client: Client): Actions {
       store.open.value = opened(name, view, answer, call);
       meet(answer.revision);
       feed.summaries.complete();
-    },
-    selectText(text) {
-      const name = store.open.value?.name;
-      if (name === undefined) return Promise.resolve(null);
-      if (text.trim() === "") {
-        const axes = whole(shapeOf(name));
-        store.alert.value = null;
-        select(null);
-        return Promise.resolve({ text: "[...]", numel: cellCount(axes), axes });
-      }
-      const mine = parse(name, text.trim()).finally(() => {
-        if (selecting === mine) selecting = null;
-      });
-      selecting = mine;
-      return mine;
-    },
-    selectAxes(axes) {
-      const name = store.open.value?.name;
-      if (name === undefined) return;
-      selecting = null;
-      select({ text: regionText(axes, shapeOf(name)), numel: cellCount(axes), axes });
-    },
-    selectParts(parts) {
-      const name = store.open.value?.name;
-      const [first] = parts;
-      if (name === undefined || !first) return;
-      if (parts.length === 1) return actions.selectAxes(first);
-      selecting = null;
-      const numel = parts.reduce((sum, part) => sum + cellCount(part), 0);
-      const text = listText(parts, shapeOf(name));
-      if (text.length > MOST_TEXT) {
-        store.alert.value = { message: `${name}: these are too many single indices to list. Select fewer.` };
-        return;
-      }
-      select({ text, numel, axes: parts.reduce(unite) }, undefined, parts);
-    },
-    reselect(how) {
-      const name = store.open.value?.name;
-      if (name === undefined) return;
-      const shape = shapeOf(name);
-      const axes = store.selection.value?.region.axes ?? whole(shape);
-      if (how !== "invert") return actions.selectAxes(how === "all" ? whole(shape) : grow(axes, shape));
-      if (store.selection.value?.cells) return actions.selectAxes(axes);
-      const { parts } = store.selection.value ?? {};
-      if (parts) return actions.selectParts(otherParts(parts, shape));
-      const rest = invert(axes, shape);
-      if (rest instanceof Float64Array) {
-        select({ text: `[${rest.length} cells]`, numel: rest.length, axes }, rest);
-      } else if (rest) actions.selectAxes(rest);
-      else store.alert.value = { message: `${name}: the other cells are none, or too many to list.` };
     },
     async edit(call, region) {
       const name = await ready();
@@ -458,7 +345,7 @@ export function createActions(store: Store, client: Client): Actions {
     if (name && name !== store.open.value?.name) void actions.openTensor(name);
   });
   client.onTrait("region", (text) => {
-    if (text !== regionTrait()) void actions.selectText(text);
+    if (text !== selecting.trait()) void actions.selectText(text);
   });
   return actions;
 }

@@ -115,3 +115,12 @@ export function otherParts(parts: readonly Axis[][], shape: readonly number[]): 
   const rest = Array.from({ length: shape[axis] ?? 0 }, (_, index) => index).filter((index) => !taken.has(index));
   return boxes(rest, axis, parts[0] ?? []);
 }
+
+/** Boxes that differ along one axis, one further on each side of every axis. */
+export function growParts(parts: readonly Axis[][], shape: readonly number[]): Axis[][] {
+  const axis = along(parts);
+  const size = shape[axis] ?? 0;
+  const near = indices(parts, axis).flatMap((index) => [index - 1, index, index + 1]);
+  const list = [...new Set(near)].filter((index) => index >= 0 && index < size).sort((a, b) => a - b);
+  return boxes(list, axis, grow(parts[0] ?? [], shape));
+}

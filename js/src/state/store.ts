@@ -61,6 +61,8 @@ export interface Selection {
   cells?: Float64Array;
   /** Where the region's text lists indices: the boxes that they make, to draw them. */
   parts?: [number, number, number][][];
+  /** Where the cells are all others than those of a region: that region. */
+  rest?: [number, number, number][];
 }
 
 /** A zeroed filter whose norm layer still speaks for it. */

@@ -35,7 +35,8 @@ export interface View {
   /** Prefix of element ids: several views share one document. */
   id: string;
   width: Signal<Width>;
-  dialog: Signal<FormName | null>;
+  /** The window that is open: a form, or what is taken out of the page. */
+  dialog: Signal<FormName | "save" | "script" | null>;
   drawer: Signal<boolean>;
   /** Whether gradients and history are unfolded where they lie under the picture. */
   verdict: Signal<boolean>;
