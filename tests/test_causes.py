@@ -245,6 +245,56 @@ def test_rows_that_the_batch_does_not_use_are_info():
     assert (report["0.weight"].status, report["0.weight"].zero_units) == ("flowing", 5)
 
 
+class Gated(nn.Module):
+    """What a convolution sees, weighed by a gate that sees it too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.pool = nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2)
+        self.squeeze, self.gate, self.fc = nn.Linear(6, 6), nn.Sigmoid(), nn.Linear(6 * 25, 2)
+
+    def forward(self, x):
+        x = self.pool(self.relu(self.conv(x)))
+        return self.fc((x * self.gate(self.squeeze(x.mean((2, 3))))[:, :, None, None]).flatten(1))
+
+
+def test_a_gate_on_a_dead_channel_suffers_from_what_made_it_dead():
+    """G3: no second cause at the product; and the bias is blamed where it is to blame."""
+    model = Gated()
+    with torch.no_grad():
+        model.conv.bias[2] = -30
+        model.conv.weight.abs_()
+        model.conv.weight[4].neg_()
+    model.conv.weight.requires_grad_(False)
+    x = torch.rand(9, 1, 12, 12)
+    report = check(model, (x, torch.arange(9) % 2), F.cross_entropy)
+    assert [c.kind for c in report.causes] == ["dead_relu"]
+    assert report.causes[0].affects == ("conv.bias", "squeeze.weight", "squeeze.bias")
+    assert report.causes[0].text.endswith("in 2 of 6 channels (2, 4), because conv.bias is −30 in channel 2.")
+    assert report.causes[0].region == "[2]"
+    nn.init.constant_(model.conv.bias, -30)
+    report = check(model, (x, torch.arange(9) % 2), F.cross_entropy)
+    assert [(c.kind, c.severity) for c in report.causes] == [("dead_relu", "error")]
+
+
+def test_a_saturated_gate_names_what_pushed_it():
+    """G3: a bias where it makes most of the input, else the weight."""
+    model = Gated()
+    nn.init.constant_(model.squeeze.bias, 200)
+    batch = (torch.randn(9, 1, 12, 12), torch.arange(9) % 2)
+    found = cause(check(model, batch, F.cross_entropy), "saturated")
+    assert found.text == (
+        "gate Sigmoid: saturated in all 6 units: its derivative is exactly 0 there for all 9 samples, "
+        "because squeeze.bias is 200."
+    )
+    assert (found.at, found.name, found.affects) == ("gate", "squeeze.bias", ("squeeze.weight", "squeeze.bias"))
+    nn.init.constant_(model.squeeze.bias, 0)
+    with torch.no_grad():
+        model.squeeze.weight.fill_(1e5)
+    found = cause(check(model, batch, F.cross_entropy), "saturated")
+    assert (found.at, found.name) == ("gate", "squeeze.weight")
+
+
 def test_a_saturated_tanh_is_named():
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     nn.init.constant_(model[0].bias, 100)

@@ -302,3 +302,56 @@ def _relink():
     from weightlab.check.repair import Action, Repair
 
     return Repair("link", actions=(Action("relink", ("0.weight",)),))
+
+
+def test_a_repair_touches_the_units_that_are_to_blame_and_reads_as_a_range():
+    """G9: one bias of -50 among the living, whose neighbour is dead by chance."""
+    torch.manual_seed(0)
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias[3] = -50
+        model[0].weight[5], model[0].bias[5] = 1e-3, -0.1
+    lab = wl.Lab(model, batch=(X, Y), loss=F.cross_entropy)
+    before = model[0].bias.detach().clone()
+    found = next(f for f in lab.diagnose() if f.kind == "dead_relu")
+    assert found.repair.text == "Set 0.bias to 0 in unit 3."
+    assert lab.repair(found).helped
+    assert (model[0].bias != before).nonzero().flatten().tolist() == [3]
+    assert lab.history[-1].code == 'with torch.no_grad(): model.get_parameter("0.bias")[3:4].fill_(0.0)'
+
+
+def test_a_gate_that_is_shut_in_some_units_is_opened_there():
+    """G9."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(7, 24), nn.Sigmoid(), nn.Linear(24, 3))
+    with torch.no_grad():
+        model[0].bias[::2] = 150
+    lab = wl.Lab(model, batch=(X, Y), loss=F.cross_entropy)
+    odd = model[0].bias.detach()[1::2].clone()
+    found = lab.check_gradients().causes[0]
+    assert (found.kind, found.name) == ("saturated", "0.bias")
+    assert lab.repair(found).helped
+    assert not model[0].bias[::2].any()
+    assert torch.equal(model[0].bias[1::2], odd)
+
+
+def test_what_comes_to_light_behind_a_repair_is_told():
+    """Zeros behind zeros: the first two show themselves when the last two are gone."""
+    model = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(7, 7), nn.ReLU())), nn.Linear(7, 3))
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    lab = wl.Lab(model, batch=(X, Y), loss=F.cross_entropy)
+    done = lab.repair_all()
+    assert {f.name for f in (*done.findings, *done.also)} == {"0.weight", "2.weight", "4.weight", "6.weight"}
+    assert done.also
+    assert f"{done.also[0].kind} {done.also[0].name}: found behind it, and repaired" in str(done)
+
+
+def test_equal_rows_are_the_origin_of_the_gradient_that_cancels_behind_them():
+    """G3: with all rows alike δ comes back as its sum, which softmax makes 0."""
+    model = mlp()
+    for p in model.parameters():
+        if p.ndim > 1:
+            nn.init.constant_(p, 0.1)
+    lab = wl.Lab(model, batch=(X, Y), loss=F.cross_entropy)
+    assert {f.kind for f in lab.diagnose().serious} == {"symmetric_units"}

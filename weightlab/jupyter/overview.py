@@ -165,10 +165,10 @@ class _Job:
         try:
             self.made = spectrum(tensor, title, name, self._tick)
         except _Stopped:
-            pass
+            pass  # nobody waits for it: who asks again begins a new one
         except WeightLabError as error:
             self.error = error
-        except RuntimeError as error:  # LAPACK did not converge, or there is no memory
+        except Exception as error:  # LAPACK did not converge, there is no memory: a page must not ask for ever
             self.error = WeightLabError(f"{title}: no spectrum could be computed: {error}.")
 
     def _tick(self, share: float) -> None:

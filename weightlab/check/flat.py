@@ -1,0 +1,86 @@
+"""Sigmoids and their like whose input lies so far out that their slope is exactly 0, and what pushed it there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from weightlab.check.evidence import Cause, Evidence, number, region_text, units_text
+from weightlab.check.measures import Op
+from weightlab.check.zeros import upstream
+
+# Functions of one cell each with a flat end on either side.
+FLAT_ENDS = {"sigmoid", "tanh", "hardtanh", "hardsigmoid", "erf", "softsign"}
+
+
+def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: str) -> Cause:
+    """An Op that got a gradient and passed exactly none on, in the units of the mask."""
+    made = max((out.largest for out in op.outs), default=0.0)
+    fed = [source.outs[0] for source in evidence.data(op) if source.outs]
+    reach = max((scale.largest for scale in fed), default=None)
+    units = mask.numel() if mask is not None else _units(evidence, op)
+    where = mask if mask is not None else torch.ones(units, dtype=torch.bool)
+    word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
+    said = f" in {units_text(where, word)}" if units else ""
+    text = f"{op.where}: saturated{said}: its derivative is exactly 0 there for all {op.samples} samples"
+    push = _shift(evidence, op, where) if units else None
+    weight = None if push else next((n for n in _before(evidence, op) if evidence.tree.tensor(n).ndim > 1), None)
+    if push is not None:
+        text += f", because {push[1]}"
+    elif weight is not None and reach is not None:
+        text += f", because {weight} makes its input as large as {number(reach)}"
+    seen = [came, f"largest |output| {number(made)}"]
+    if reach is not None:
+        seen.insert(1, f"largest |input| {number(reach)}")
+    return Cause(
+        "saturated",
+        op.path,
+        (name,),
+        "warning",
+        f"{text}.",
+        tuple(seen),
+        None,
+        f"{op.where} is saturated",
+        push[0] if push else weight,
+        region_text(where) if push else None,
+    )
+
+
+def _units(evidence: Evidence, op: Op) -> int:
+    """How many units the layer right before puts out; 0 where that is not known."""
+    for name in _before(evidence, op):
+        value = evidence.tree.tensor(name)
+        if value.ndim == 1:
+            return value.numel()
+    return 0
+
+
+def _before(evidence: Evidence, op: Op) -> list[str]:
+    """The parameters of the nearest Op before that has any."""
+    return next((held for source in upstream(evidence, op) if (held := evidence.weights(source))), [])
+
+
+def shifted(evidence: Evidence, op: Op, name: str) -> Tensor | None:
+    """The units [units] that this bias alone brings more than half of the way to their largest input."""
+    fed = next((source.outs[0] for source in evidence.data(op) if source.outs), None)
+    value = evidence.tree.tensor(name).detach()
+    reach = fed.per_unit(value.numel()) if fed is not None and value.ndim == 1 else None
+    return None if reach is None else 2 * value.cpu().float().abs() > reach.cpu().float()
+
+
+def _shift(evidence: Evidence, op: Op, where: Tensor) -> tuple[str, str] | None:
+    """A bias that makes most of the input of these units: its name, and "fc.bias is 200"."""
+    for name in _before(evidence, op):
+        value = evidence.tree.tensor(name).detach()
+        if value.ndim != 1 or value.numel() != where.numel() or not name.endswith("bias"):
+            continue
+        moved = shifted(evidence, op, name)
+        if moved is None or not bool(moved[where].all()):
+            return None
+        shift = value.cpu().float()[where]
+        low, high = float(shift.min()), float(shift.max())
+        return (
+            name,
+            f"{name} is {number(low)}" if low == high else f"{name} is between {number(low)} and {number(high)}",
+        )
+    return None
