@@ -40,12 +40,14 @@ class Repaired:
         entry: the undo entry; None where nothing changed.
         after: the diagnosis made again.
         left: those of the findings that are still there.
+        also: what came to light behind them, and was repaired with them.
     """
 
     findings: tuple[Finding, ...]
     entry: Entry | None
     after: Diagnosis
     left: tuple[Finding, ...]
+    also: tuple[Finding, ...] = ()
 
     @property
     def helped(self) -> bool:
@@ -57,6 +59,7 @@ class Repaired:
             return "nothing to repair"
         lines = [f"{f.kind} {f.name}: {'still there' if f in self.left else 'repaired'}" for f in self.findings]
         known = {(finding.kind, finding.name) for finding in self.findings}
+        lines += [f"{f.kind} {f.name}: found behind it, and repaired" for f in self.also]
         lines += [f"now: {finding}" for finding in self.after.serious if (finding.kind, finding.name) not in known]
         return "\n".join(lines)
 
@@ -193,7 +196,7 @@ class Checking(Part):
         begun = time.monotonic()
         # The diagnosis checks the gradients, too; those that somebody looks at are not kept by it.
         with self.stroke(text, check=bool(self._gradients)) as made:
-            waiting = findings
+            waiting, also = findings, list[Finding]()
             for turn in range(ROUNDS):
                 with share(turn / ROUNDS, (turn + 0.5) / ROUNDS):
                     for finding in waiting:
@@ -206,11 +209,14 @@ class Checking(Part):
                 if len(findings) > 1:  # what other faults had hidden
                     again += [f for f in after.serious if f not in again]
                 waiting = [f for f in again if f.repair is not None and f.repair.text not in done]
+                if turn < ROUNDS - 1:
+                    also += [f for f in waiting if all(_other(f, known) for known in (*findings, *also))]
                 if not waiting:
                     break
         with self.lock:
             self._learn(after, (time.monotonic() - begun) / (turn + 1))
-            self.repaired = Repaired(tuple(findings), made[0] if made else None, after, left)
+            also = [finding for finding in also if _again(finding, after) is None]
+            self.repaired = Repaired(tuple(findings), made[0] if made else None, after, left, tuple(also))
         self._tell([])
         return self.repaired
 
@@ -252,8 +258,13 @@ class Checking(Part):
 
 
 def _again(finding: Finding, after: Diagnosis) -> Finding | None:
-    """The same finding in a later diagnosis, unless it is "info" by now."""
-    for other in after.serious:
-        if other.kind == finding.kind and (other.name == finding.name or (other.at and other.at == finding.at)):
+    """The same finding in a later diagnosis, unless it is "info" by now and was not before."""
+    for other in after if finding.severity == "info" else after.serious:
+        if not _other(finding, other):
             return other
     return None
+
+
+def _other(one: Finding, two: Finding) -> bool:
+    """Whether these are two things, and not one that was found twice."""
+    return one.kind != two.kind or (one.name != two.name and not (one.at and one.at == two.at))

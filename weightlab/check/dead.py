@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
 from weightlab.check.evidence import (
@@ -18,6 +21,19 @@ from weightlab.check.zeros import all_zero_along, arriving_text, replace_affects
 # Far from the output of a deep plain ReLU net all samples look alike, and about half of the units are off for all of
 # them, healthy as they may be (Lu et al. 2019, "Dying ReLU and initialization", section 3); nearly all is different.
 MOSTLY = 0.9
+
+
+class Push(NamedTuple):
+    """A bias that holds units below 0: its name, the units [units], "conv1.bias is −5", and what was measured.
+
+    `stands_out`: its values there are nothing like those of the units that are alive.
+    """
+
+    bias: str
+    units: Tensor
+    said: str
+    seen: str
+    stands_out: bool
 
 
 def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause:
@@ -41,16 +57,18 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
     top = float(highest[dead].max())
     side = "below 0" if top < 0 else "at or below 0"
-    bias = _pushing_bias(evidence, op, dead, highest)
-    because = f", because {bias[1]}" if bias else ""
+    push = pushing_bias(evidence, op, dead, highest)
+    because = f", because {push.said}" if push else ""
+    if push and push.stands_out and not bool((push.units == dead).all()):
+        because += f" in {units_text(push.units, word)}"
     text = f"{op.where}: {op.samples} of {op.samples} samples {side} in {units_text(dead, word)}{because}."
-    seen = (f"highest input of these {word}s is {number(top)}", *(bias[2] if bias else ()))
+    seen = (f"highest input of these {word}s is {number(top)}", *((push.seen,) if push else ()))
     severity = "info"
     if bool(dead.all()):
         severity = "error"
-    elif float(dead.float().mean()) > MOSTLY or (bias and bias[3]):
+    elif float(dead.float().mean()) > MOSTLY or (push and push.stands_out):
         severity = "warning"
-    repair = f"Raise {bias[0]} there, for example to 0." if bias else None
+    repair = f"Raise {push.bias} there, for example to 0." if push else None
     return Cause(
         kind="dead_relu",
         at=op.path,
@@ -60,8 +78,8 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         evidence=seen,
         repair=repair,
         title=f"{int(dead.sum())} of {dead.numel()} {word}s are dead",
-        name=bias[0] if bias else None,
-        region=region_text(dead) if bias else None,
+        name=push.bias if push else None,
+        region=region_text(push.units) if push else None,
     )
 
 
@@ -103,26 +121,26 @@ def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
     return None
 
 
-def _pushing_bias(
-    evidence: Evidence, op: Op, dead: Tensor, highest: Tensor
-) -> tuple[str, str, tuple[str, ...], bool] | None:
-    """(name, "conv1.bias is −5", evidence, stands out) of a bias without which most dead units would be alive."""
+def pushing_bias(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> Push | None:
+    """A bias without which most dead units would be alive, or some of them whose bias stands out."""
     for source in upstream(evidence, op):
         for name in evidence.weights(source):
             value = evidence.tree.tensor(name).detach()
             if value.ndim != 1 or value.numel() != dead.numel() or not _is_shift(source, name, value):
                 continue
             shift = value.cpu().float()
-            alive = (highest[dead] - shift[dead] > 0) & (shift[dead] < 0)
-            if float(alive.float().mean()) < 0.5:
-                return None
-            low, high = float(shift[dead].min()), float(shift[dead].max())
-            said = f"{name} is {number(low)}" if low == high else f"{name} is between {number(low)} and {number(high)}"
+            alive = dead & (highest - shift > 0) & (shift < 0)
             others = shift[~dead].abs()
             # A few dead units are ordinary; a shift that is nothing like those of the living ones is not.
-            stands_out = bool(others.numel()) and -low > 4 * float(others.max())
-            seen = f"without {name}, {int(alive.sum())} of these {alive.numel()} would get inputs above 0"
-            return name, said, (seen,), stands_out
+            far = alive & (-shift > 4 * others.max()) if others.numel() else torch.zeros_like(dead)
+            stands_out = bool(far.any())
+            if not stands_out and 2 * int(alive.sum()) < int(dead.sum()):
+                return None
+            held = far if stands_out else alive
+            low, high = float(shift[held].min()), float(shift[held].max())
+            said = f"{name} is {number(low)}" if low == high else f"{name} is between {number(low)} and {number(high)}"
+            seen = f"without {name}, {int(alive.sum())} of these {int(dead.sum())} would get inputs above 0"
+            return Push(name, far if stands_out else dead, said, seen, stands_out)
         if evidence.weights(source):
             return None
     return None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from weightlab.check.signal import Signal
 
 SIGNS = {"error": "!", "warning": "▲", "info": "·"}
+FEW = 3  # of one kind: what is only worth knowing does not fill the page
 COLOURS = {"error": "#b3261e", "warning": "#b26a00", "info": "#4f86b8"}
 
 
@@ -89,6 +90,11 @@ class Diagnosis(list[Finding]):
         if not self.serious:
             lines.append("nothing above info was found")
         for finding in self:
+            alike = [other for other in self.of(finding.kind) if other.severity == "info"]
+            if finding.severity == "info" and len(alike) > FEW:
+                if finding is alike[0]:
+                    lines.append(f"{finding}\n{'':19}and {len(alike) - 1} more like it")
+                continue
             lines.append(str(finding))
             if finding.repair is not None and finding.severity != "info":
                 lines.append(f"  repair: {finding.repair.text}")

@@ -181,6 +181,8 @@ def _join(found: list[Finding], finding: Finding) -> None:
             return
         same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached", other.kind)
         follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
+        # Through equal rows δ comes back as its sum, and over the classes of a softmax that is 0.
+        follows |= finding.kind == "vanishing" and other.kind == "symmetric_units" and _module(other) == finding.at
         if (same and other.kind not in ("optimizer_stale", "optimizer_missing")) or follows:
             worse = min(other.severity, finding.severity, key=SEVERITIES.index) if follows else other.severity
             affects = tuple(dict.fromkeys((*other.affects, *finding.affects)))
@@ -188,6 +190,10 @@ def _join(found: list[Finding], finding: Finding) -> None:
             found[place] = replace(other, severity=worse, affects=affects, evidence=seen)
             return
     found.append(finding)
+
+
+def _module(finding: Finding) -> str:
+    return finding.name.rpartition(".")[0]
 
 
 def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> list[Finding]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from weightlab.check.evidence import Cause, Evidence
+from weightlab.check.dead import pushing_bias
+from weightlab.check.evidence import Cause, Evidence, units_text
 from weightlab.check.expected import Layer, Scheme
+from weightlab.check.flat import FLAT_ENDS, shifted
 from weightlab.check.measures import RELU, Op
 from weightlab.check.repair import Action, Repair
 from weightlab.check.repairs import draw, fill, not_finite, redraw, region_of, rescale
@@ -62,8 +64,7 @@ def _zero(name: str, tree: ParameterTree, by_name: dict[str, Layer], scheme: Sch
         if bool(zero.any()):
             size = scheme.right_size(layer)
             return Repair(
-                f"Draw {'all' if bool(zero.all()) else int(zero.sum())} {'rows' if axis == 0 else 'columns'} of {name} "
-                f"from N(0, {size:.3g}²).",
+                f"Draw {units_text(zero, 'row' if axis == 0 else 'column')} of {name} from N(0, {size:.3g}²).",
                 (draw(name, region_of(tree, name, zero, axis), size),),
             )
     return None
@@ -78,8 +79,9 @@ def _revive(
         return None
     dead = op.highest.cpu() <= 0
     if cause.name is not None:
-        count = int(dead.sum())
-        return fill(tree, cause.name, dead, 0.0, f"Set {cause.name} of {count} dead units to 0.")
+        push = pushing_bias(evidence, op, dead, op.highest.cpu().float())
+        held = push.units if push is not None and push.bias == cause.name else dead
+        return fill(tree, cause.name, held, 0.0, f"Set {cause.name} to 0 in {units_text(held, 'unit')}.")
     layer = _layer_before(evidence, op, layers)
     if layer is None or layer.axis is None or layer.shape[layer.axis] != dead.numel():
         return None
@@ -108,6 +110,11 @@ def _unsaturate(
     cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence
 ) -> Repair | None:
     """The shift before the activation goes to 0 where it is large, and the weight gets its right size where that is too large."""
+    named = next((op for op in evidence.ops if op.path == cause.at and op.name in FLAT_ENDS), None)
+    if cause.name is not None and named is not None and tree.tensor(cause.name).ndim == 1:
+        units = shifted(evidence, named, cause.name)
+        if units is not None and bool(units.any()):
+            return fill(tree, cause.name, units, 0.0, f"Set {cause.name} to 0 in {units_text(units, 'unit')}.")
     if cause.name is not None and cause.region is not None and tree.tensor(cause.name).ndim == 1:
         region = Region.parse(cause.region, tree[cause.name].shape, cause.name)
         fill_ = Edit(cause.name, region, "fill_", {"value": 0.0})

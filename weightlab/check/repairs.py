@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from weightlab.check.evidence import units_text
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.repair import Repair
 from weightlab.edit.operations import Edit
@@ -25,8 +26,11 @@ def region_of(tree: ParameterTree, name: str, mask: Tensor | None, axis: int = 0
     whole = Region.whole(tree[name].shape)
     if mask is None or bool(mask.all()):
         return whole
-    index: list[Any] = [slice(None)] * axis + [mask.nonzero().flatten()]
-    return whole.index(tuple(index), name)
+    at = mask.nonzero().flatten()
+    first, last = (int(at[0]), int(at[-1])) if len(at) else (0, 0)
+    # A range reads better than its indices, in the history and in the script.
+    units: Any = slice(first, last + 1) if last - first + 1 == len(at) else at
+    return whole.index((*[slice(None)] * axis, units), name)
 
 
 def draw(name: str, region: Region, size: float) -> Edit:
@@ -51,7 +55,7 @@ def redraw(tree: ParameterTree, layer: Layer, scheme: Scheme, mask: Tensor | Non
         )
         return Repair(f"{why}: {layer.name} orthogonal, with root mean square {size:.3g}.", (edit,))
     region = region_of(tree, layer.name, mask, layer.axis or 0)
-    place = layer.name if region.is_whole else f"{int(mask.sum()) if mask is not None else 0} units of {layer.name}"
+    place = layer.name if region.is_whole or mask is None else f"{units_text(mask, 'unit')} of {layer.name}"
     return Repair(f"{why}: {place} from N(0, {size:.3g}²).", (draw(layer.name, region, size),))
 
 

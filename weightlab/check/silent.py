@@ -15,9 +15,11 @@ from weightlab.check.evidence import (
     Cause,
     Evidence,
     Found,
+    Severity,
     number,
     region_text,
 )
+from weightlab.check.flat import FLAT_ENDS, saturated
 from weightlab.check.gates import shut_gate
 from weightlab.check.measures import LOOKUPS, NORMS, RELU, Op
 from weightlab.check.zeros import (
@@ -189,6 +191,8 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         )
     grads = max(grad.largest for grad in op.grads)
     came = f"largest gradient at its output {number(grads)}, at its input exactly 0"
+    if op.name in FLAT_ENDS:
+        return saturated(evidence, name, op, mask, came)
     if op.name in SATURATING or op.name in RELU:
         made = max((out.largest for out in op.outs), default=0.0)
         text = f"{op.where}: saturated; its derivative is exactly 0 in every cell that matters."
@@ -203,6 +207,10 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
             f"{op.where} is saturated",
         )
     if op.name in MULTIPLY:
+        for source in evidence.data(op):
+            zero = _made_zero(evidence, source, set(), mask)
+            if zero is not None and zero.kind != "zero_path":  # the other factor, and what made it zero
+                return replace_affects(zero, name)
         zeros = [source for source in evidence.data(op) if source.outs and source.outs[0].zero]
         by = (
             f" by the output of {zeros[0].where}, which is exactly 0"
@@ -212,7 +220,9 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
             else ""
         )
         text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
-        return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, "Multiplied by zero")
+        # Some silent units on one batch are common: worth knowing, no alarm.
+        severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
+        return Cause("zero_path", op.path, (name,), severity, text, (came,), None, "Multiplied by zero")
     if mask is None or bool(mask.all()):
         stopped = _stopped_before(evidence, name, op)
         if stopped is not None:
@@ -276,8 +286,8 @@ def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) ->
         )
 
 
-def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
-    """Where the zeros come from that `op` puts out; None if it does not put out zeros only."""
+def _made_zero(evidence: Evidence, op: Op, seen: set[int], mask: Tensor | None = None) -> Cause | None:
+    """Where the zeros come from that `op` puts out, in the units of the mask; None if it does not put out zeros only."""
     if op.index in seen:
         return None
     seen.add(op.index)
@@ -286,7 +296,10 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
         text = f"{op.where}: the input is exactly 0 in every cell, so what it feeds gets no gradient. Check the batch."
         return Cause("zero_path", op.path, (), "error", text, ("the input is all zeros",), None, "The input is zero")
     if op.is_view:
-        return next((cause for source in sources if (cause := _made_zero(evidence, source, seen)) is not None), None)
+        found = (_made_zero(evidence, source, seen, mask) for source in sources)
+        return next((cause for cause in found if cause is not None), None)
+    if mask is not None and not bool(mask.all()):
+        return _made_zero_in(evidence, op, seen, mask)
     if not op.outs or not all(out.zero for out in op.outs[:1]):
         return None
     if op.name in RELU and op.highest is not None and bool((op.highest <= 0).all()) and bool((op.highest < 0).any()):
@@ -308,6 +321,20 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int]) -> Cause | None:
     return Cause(
         "zero_path", op.path, (), "warning", text, ("largest |output| is 0",), None, f"{op.where} puts out zeros"
     )
+
+
+def _made_zero_in(evidence: Evidence, op: Op, seen: set[int], mask: Tensor) -> Cause | None:
+    """As `_made_zero`, for some units: behind what keeps units apart there is a ReLU that is dead in them."""
+    if not op.outs or not op.outs[0].zero_where(mask):
+        return None
+    if op.name in RELU and op.highest is not None and op.highest.numel() == mask.numel():
+        highest = op.highest.cpu()
+        if bool(((highest <= 0) | ~mask).all()) and bool((highest[mask] < 0).any()):
+            return dead_relu(evidence, "", op, mask)
+    if mixes(op):
+        return None
+    found = (_made_zero(evidence, source, seen, mask) for source in evidence.data(op))
+    return next((cause for cause in found if cause is not None), None)
 
 
 def constant(evidence: Evidence, norm: Op, source: Op, mask: Tensor) -> Cause | None:
