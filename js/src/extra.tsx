@@ -9,6 +9,7 @@ export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";
 export { ModelMap } from "./panels/model-map";
 export { fitRoom } from "./panels/room";
+export { Caption, SecondPicture } from "./panels/second-picture";
 export { Splitters } from "./panels/splitter";
 export { Toolbar } from "./panels/toolbar";
 export { TransferTable } from "./panels/transfer";

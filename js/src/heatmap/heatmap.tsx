@@ -1,5 +1,6 @@
 /** The picture part of the page: stage, colour bar and read-out. Fills the room that its flex parent gives it. */
 import { useComputed, useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { Actions } from "../state/actions";
 import { extra } from "../state/extra";
@@ -8,6 +9,7 @@ import { css } from "./colormap";
 import { listen } from "./input";
 import { lookOf } from "./look";
 import { indexText } from "./numbers";
+import type { Pair } from "./pair";
 import { Picture } from "./picture";
 import type { TileCaches } from "./session";
 
@@ -21,11 +23,17 @@ const REDUCTIONS: readonly [Reduction, string, string][] = [
 export interface HeatmapProps {
   store: Store;
   actions: Actions;
+  /** Whom it shares its place with. */
+  pair: Pair;
+  /** How it is found on the page. */
+  part?: "heatmap" | "heatmap-beside";
+  /** Above the picture. */
+  caption?: ComponentChildren;
   /** Tiles that outlive this view; without it they go with the view. */
   cache?: TileCaches;
 }
 
-export function HeatmapView({ store, actions, cache }: HeatmapProps) {
+export function HeatmapView({ store, actions, pair, part = "heatmap", caption, cache }: HeatmapProps) {
   const stage = useRef<HTMLDivElement>(null);
   const picture = useSignal<Picture | null>(null);
 
@@ -35,28 +43,31 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
     const made = new Picture(host, store, actions, cache ?? new Map());
     const ended = new AbortController();
     listen(made, ended.signal);
+    const leave = pair.join(made);
     picture.value = made;
     return () => {
       ended.abort();
+      leave();
       made.dispose();
       picture.value = null;
     };
-  }, [store, actions, cache]);
+  }, [store, actions, pair, cache]);
 
   const { plain } = lookOf(store);
   const more = extra.value;
   return (
     <div class="wl-picture">
+      {caption}
       <div class="wl-stage" style={{ background: css(plain.background) }}>
         <div
           ref={stage}
           class={`wl-heatmap wl-tool-${store.tool.value}`}
-          data-wl="heatmap"
+          data-wl={part}
           role="application"
           // biome-ignore lint/a11y/noNoninteractiveTabindex: arrows move a cell cursor in it
           tabIndex={0}
         />
-        <ReadOut store={store} picture={picture.value} />
+        <ReadOut store={store} picture={picture.value} second={part !== "heatmap"} />
         <Face store={store} picture={picture.value} />
       </div>
       {/* Its room stands empty until the second script is here: nothing jumps. */}
@@ -70,20 +81,30 @@ export function HeatmapView({ store, actions, cache }: HeatmapProps) {
 }
 
 /** Its own component: it changes with every move of the mouse, and nothing around it does. */
-function ReadOut({ store, picture }: { store: Store; picture: Picture | null }) {
+function ReadOut({ store, picture, second }: { store: Store; picture: Picture | null; second: boolean }) {
   const shown = picture?.shown.value;
   const legend = picture?.legend.value ?? "";
+  const twin = picture?.twin.value;
+  const theirs = twin?.shown.value.text.split(" = ");
   return (
     <div class="wl-foot">
       <div class={shown?.text ? "wl-read" : "wl-read wl-read-empty"}>
-        <span data-wl="readout">{shown?.text ?? ""}</span>
+        <span data-wl={second ? "readout-beside" : "readout"}>{shown?.text ?? ""}</span>
+        {theirs?.[1] && shown?.text.startsWith(`${theirs[0]} = `) && (
+          <span class="wl-read-more">
+            {twin?.session?.shows} {theirs[1]}
+          </span>
+        )}
         {shown?.was && <span class="wl-read-more">{shown.was}</span>}
         {shown?.bin && <span class="wl-read-more">{shown.bin}</span>}
       </div>
       {legend && (
         <div class="wl-legend">
           {legend}
+          {/* One choice for both. */}
+          {second && ` ${REDUCTIONS.find(([key]) => key === store.reduction.value)?.[1]}`}
           <select
+            hidden={second}
             aria-label="Cells in one point"
             title={`How several cells in one point are drawn. ${REDUCTIONS.find(([key]) => key === store.reduction.value)?.[2]}`}
             value={store.reduction.value}

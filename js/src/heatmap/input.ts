@@ -92,7 +92,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     const { session } = picture;
     const point = picture.pointAt(event.clientX, event.clientY);
     picture.mouse = { x: event.clientX, y: event.clientY };
-    picture.follow = "pointer";
+    picture.lead("pointer");
     if (point && session && event.pointerId === pointer) {
       // The browser merges moves; a brush wants each of them.
       const path = picture.gesture.kind === "brush" ? (event.getCoalescedEvents?.() ?? []) : [];
@@ -131,7 +131,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
   });
   on("pointerleave", () => {
     picture.mouse = null;
-    picture.follow = "cursor";
+    picture.unlead();
     picture.redraw();
   });
 
@@ -183,7 +183,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
         const seen = view ? visible(view) : { row0: 0, row1: 1 };
         const next = moveCursor(session.sheet, cursor, command, seen.row1 - seen.row0);
         picture.cursor = next;
-        picture.follow = "cursor";
+        picture.lead("cursor");
         picture.setView((before) => reveal(before, next.row, next.column));
         if (command.extend) {
           picture.anchor ??= cursor;

@@ -19,7 +19,7 @@ import { drawOverlay } from "./overlay";
 import { binText, exactValue, legendOf, line } from "./reading";
 import type { Reading, Readout } from "./readout";
 import { drawTiles, tableOf } from "./scene";
-import { endSession, keyOf, openSession, type Session, sameSheet, shownBy, type TileCaches } from "./session";
+import { alike, endSession, keyOf, openSession, type Session, sameSheet, shownBy, type TileCaches } from "./session";
 import { Stage } from "./stage";
 import { type Gesture, IDLE, type Point } from "./tools";
 import { fitView, resize, reveal, type View, type Wanted, wantedTiles, zoom } from "./viewport";
@@ -49,7 +49,11 @@ export class Picture {
   /** Where the mouse is on the page; null when it is elsewhere. */
   mouse: { x: number; y: number } | null = null;
   /** The read-out follows what moved last. */
-  follow: "pointer" | "cursor" = "cursor";
+  follow: "pointer" | "cursor" | "twin" = "cursor";
+  /** The picture beside this one, seen from the same place. */
+  readonly twin = signal<Picture | null>(null);
+  /** The cell that the read-out of this picture is about, if it is not the twin's that both follow. */
+  pointed: Cell | null = null;
   focused = false;
 
   private frame_request = 0;
@@ -151,10 +155,35 @@ export class Picture {
     const before = session.view;
     session.view = change(before, session.sheet, devicePixelRatio);
     this.redraw();
+    const twin = this.mate;
+    if (twin?.session?.view) {
+      twin.session.view = resize(twin.session.sheet, session.view, twin.session.view.area, devicePixelRatio);
+      twin.redraw();
+    }
     const { x, y, rows, columns } = session.view;
     return (
       x !== before.x || y !== before.y || rows.scale !== before.rows.scale || columns.scale !== before.columns.scale
     );
+  }
+
+  /** The twin, while each cell lies at the same place in both. */
+  private get mate(): Picture | null {
+    const twin = this.twin.peek();
+    return twin?.session && this.session && alike(this.session, twin.session) ? twin : null;
+  }
+
+  /** From now on both read-outs are about what this picture's pointer or cursor is at. */
+  lead(by: "pointer" | "cursor"): void {
+    this.follow = by;
+    const twin = this.twin.peek();
+    if (twin) twin.follow = "twin";
+  }
+
+  /** The pointer has left: each cursor counts again. */
+  unlead(): void {
+    this.follow = "cursor";
+    const twin = this.twin.peek();
+    if (twin) twin.follow = "cursor";
   }
 
   /** A cell that was searched for: into sight, and large enough to be seen. */
@@ -224,13 +253,17 @@ export class Picture {
     const { sheet, margins, cache } = session;
     const edges = store.profile.peek() !== null && sheet.facets === 1;
     margins.right = edges ? 72 : 12;
-    margins.bottom = edges ? 88 : 40;
+    // Two numbers in the read-out take two lines.
+    margins.bottom = edges ? 88 : this.twin.peek() ? 62 : 40;
     const area = {
       width: Math.max(1, stage.width - margins.left - margins.right),
       height: Math.max(1, room - margins.top - margins.bottom),
     };
-    if (!session.view) session.view = fitView(sheet, area, dpr);
-    else if (session.view.area.width !== area.width || session.view.area.height !== area.height) {
+    if (!session.view) {
+      const seen = this.mate?.session?.view;
+      session.view = seen ? resize(sheet, seen, area, dpr) : fitView(sheet, area, dpr);
+    }
+    if (session.view.area.width !== area.width || session.view.area.height !== area.height) {
       session.view = resize(sheet, session.view, area, dpr);
     }
     const { view } = session;
@@ -265,7 +298,9 @@ export class Picture {
     this.labels = labels(sheet, view);
     this.hover = this.mouse && this.pointAt(this.mouse.x, this.mouse.y);
     const { labels: placed, gesture, hover } = this;
-    const cursor = this.focused ? this.cursor : null;
+    this.point();
+    const theirs = this.pointed ? null : (this.mate?.pointed ?? null);
+    const cursor = (this.follow === "twin" && theirs) || (this.focused ? this.cursor : theirs);
     const cells = this.painting ?? this.listed.of(store, sheet);
     drawOverlay(
       stage.overlay,
@@ -281,6 +316,16 @@ export class Picture {
       host.setAttribute("data-painted", painted);
       store.painted.value = store.revision.peek();
     }
+  }
+
+  /** Finds the cell that the read-out is about, and tells the twin when it is another one. */
+  private point(): void {
+    const { hover, follow } = this;
+    const under = hover?.target.kind === "cell" ? hover.target.cell : null;
+    const now = follow === "pointer" && hover ? under : follow !== "twin" && this.focused ? this.cursor : null;
+    if (now?.row === this.pointed?.row && now?.column === this.pointed?.column) return;
+    this.pointed = now;
+    this.twin.peek()?.redraw();
   }
 
   private blank(): void {
@@ -303,10 +348,8 @@ export class Picture {
     const at = cursor ? `, cursor ${line(cursor)}` : "";
     const label = sheet.cells === 0 ? `${title}, no cells` : title + at;
     if (this.host.getAttribute("aria-label") !== label) this.host.setAttribute("aria-label", label);
-    const pointed = this.hover?.target.kind === "cell" ? this.hover.target.cell : null;
-    const use_pointer = this.follow === "pointer" && this.hover !== null;
-    const found = use_pointer ? this.reading(session, session.pointer, pointed) : this.focused ? cursor : null;
-    const cell = use_pointer ? pointed : this.cursor;
+    const cell = this.pointed ?? this.mate?.pointed ?? null;
+    const found = cell && cell === this.cursor ? cursor : this.reading(session, session.pointer, cell);
     // What everybody sees comes first.
     let bin = found && cell && complete ? binText(sheet, wanted, cell, session.ranges.at(wanted, cell)) : "";
     if (found && cell) {

@@ -71,6 +71,11 @@ export function openSession(
 export const sameSheet = (session: Session, name: string, sheet: Sheet): boolean =>
   session.name === name && placesOf(session.sheet) === placesOf(sheet);
 
+/** Whether each cell lies at the same place in both: another view in the same layout. */
+export const alike = (one: Session, other: Session): boolean => withoutView(one) === withoutView(other);
+
+const withoutView = ({ name, shows, key }: Session): string => name + key.slice(name.length + 1 + shows.length);
+
 const placesOf = ({ layout: { shape, rows, columns, facets, wrap, fixed } }: Sheet): string =>
   JSON.stringify([shape, rows, columns, facets, wrap, fixed.map(([axis]) => axis)]);
 

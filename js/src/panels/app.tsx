@@ -1,6 +1,7 @@
 /** The whole widget: header, tree, picture with its bars, verdict, footer. */
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { HeatmapView } from "../heatmap/heatmap";
+import { Pair } from "../heatmap/pair";
 import { extra } from "../state/extra";
 import { type Page, widthOf } from "../state/view";
 import { AlertBar } from "./alert";
@@ -11,6 +12,7 @@ import { onRootKey } from "./keys";
 export function App(page: Page) {
   const { store, actions, view } = page;
   const root = useRef<HTMLElement>(null);
+  const pair = useMemo(() => new Pair(), []);
 
   useLayoutEffect(() => {
     const element = root.current;
@@ -32,6 +34,7 @@ export function App(page: Page) {
   const { tree, verdict } = view.sizes;
   const map = view.stage.value === "map";
   const details = view.details.value;
+  const second = view.second.value !== null;
   const sizes = {
     "--wl-tree": tree.value === null ? undefined : `${tree.value}px`,
     "--wl-verdict": verdict.value === null ? undefined : `${verdict.value}px`,
@@ -44,7 +47,7 @@ export function App(page: Page) {
   return (
     <section
       ref={root}
-      class={`wl-lab wl-${width} ${store.dark.value ? "wl-dark" : "wl-light"}`}
+      class={`wl-lab wl-${width}${second ? " wl-paired" : ""} ${store.dark.value ? "wl-dark" : "wl-light"}`}
       data-wl="lab"
       // biome-ignore lint/a11y/noRedundantRoles: found by this attribute, too.
       role="region"
@@ -75,7 +78,19 @@ export function App(page: Page) {
         {more ? <more.Toolbar {...page} /> : <div class="wl-bar wl-toolbar" aria-busy="true" />}
         {more ? <more.Inspector {...page} /> : <div class="wl-title" aria-busy="true" />}
         <div class={`wl-view${details ? ` wl-with-${details}` : ""}`}>
-          {store.open.value ? <HeatmapView store={store} actions={actions} /> : <Face {...page} />}
+          {store.open.value ? (
+            <div class="wl-pair">
+              <HeatmapView
+                store={store}
+                actions={actions}
+                pair={pair}
+                caption={second && more && <more.Caption store={store} />}
+              />
+              {second && more && <more.SecondPicture {...page} pair={pair} Picture={HeatmapView} />}
+            </div>
+          ) : (
+            <Face {...page} />
+          )}
           {more && details && store.open.value && <more.Details {...page} />}
           <AlertBar {...page} />
         </div>

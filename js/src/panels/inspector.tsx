@@ -4,6 +4,7 @@ import { canPeek } from "../state/store";
 import type { Page } from "../state/view";
 import { Axes } from "./axes";
 import { count, labelledShape, number } from "./format";
+import { viewsOf, viewWords } from "./views";
 
 export function Inspector(page: Page) {
   const { store } = page;
@@ -52,13 +53,9 @@ function Beside({ view: { details } }: Page) {
 }
 
 /** What of the tensor is shown, and a look back. */
-function Look({ store, actions }: Page) {
+function Look({ store, actions, view: { second } }: Page) {
   const open = store.open.value;
-  // The kernel's list: only what this tensor has.
-  const views = [
-    ...(open?.views ?? ["value"]).filter((view) => !view.startsWith("diff:")),
-    ...[...(store.lab.value?.snapshots ?? []), ...(store.lab.value?.offers ?? [])].map((label) => `diff:${label}`),
-  ];
+  const views = viewsOf(store);
   const back = canPeek(store);
   return (
     <span class="wl-look">
@@ -87,17 +84,28 @@ function Look({ store, actions }: Page) {
       >
         {views.map((view) => (
           <option key={view} value={view}>
-            {wordsOf(view)}
+            {viewWords(view)}
+          </option>
+        ))}
+      </select>
+      <select
+        aria-label="Beside"
+        title="Another view of the tensor in a second picture, seen from the same place"
+        value={second.value ?? ""}
+        onChange={(event) => {
+          second.value = event.currentTarget.value || null;
+        }}
+      >
+        <option value="">{second.value === null ? "beside…" : "nothing beside"}</option>
+        {[...new Set([...views, ...(second.value === null ? [] : [second.value])])].map((view) => (
+          <option key={view} value={view}>
+            {view === second.value ? `beside: ${viewWords(view)}` : viewWords(view)}
           </option>
         ))}
       </select>
     </span>
   );
 }
-
-const WORDS: Record<string, string> = { check_gradient: "gradient (check)", update: "last update" };
-
-const wordsOf = (view: string): string => WORDS[view] ?? view;
 
 function place(tensors: TensorColumns, at: number): string {
   const words = [tensors.dtype[at] ?? "", tensors.device[at] ?? ""];

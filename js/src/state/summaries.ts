@@ -17,7 +17,11 @@ export interface Summaries {
   refresh(): void;
 }
 
-export function createSummaries(store: Store, client: Client, meet: (revision: number) => void): Summaries {
+export function createSummaries(
+  store: Store,
+  client: Pick<Client, "request">,
+  meet: (revision: number) => void,
+): Summaries {
   let quick: ReturnType<typeof setTimeout> | undefined;
   let exact: ReturnType<typeof setTimeout> | undefined;
   let asking = false;

@@ -47,6 +47,8 @@ export interface View {
   full: Signal<boolean>;
   /** The picture of one tensor, or the map of all. */
   stage: Signal<"picture" | "map">;
+  /** Another view of the tensor, in a second picture beside the first; null: there is none. */
+  second: Signal<string | null>;
   /** What stands beside the picture. */
   details: Signal<"cells" | "spectrum" | null>;
   /** Tensors in another order than the model's, and the number that each is sorted by. */
@@ -76,6 +78,7 @@ export function createView(): View {
     help: signal(false),
     full: signal(false),
     stage: signal("picture"),
+    second: signal(null),
     details: signal(null),
     order: signal(null),
     sizes: { tree: signal(null), verdict: signal(null), cells: signal(null) },
