@@ -4,6 +4,7 @@ export { ColourScale } from "./panels/colour-scale";
 export { ComparisonTable } from "./panels/comparison";
 export { Details } from "./panels/details";
 export { EditBar } from "./panels/edit-bar";
+export { FlowStage } from "./panels/flow";
 export { Header } from "./panels/header";
 export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";

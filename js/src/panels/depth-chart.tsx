@@ -2,15 +2,12 @@
 import { useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import type { GradientRow } from "../kernel/protocol";
-import type { Page } from "../state/view";
 import { Axis, Chart } from "./chart";
 import { aboveZero, linePath, logScale, placeX } from "./flow-scale";
 import { number } from "./format";
 import { normText } from "./gradient-rows";
 import { StatusSign, statusShape, statusWords } from "./sign";
 
-const NORMS = 116;
-const RATIO = 48;
 const GAP = 20;
 /** From here on signs would lie on one another: only those of gradients that do not flow are drawn. */
 const SIGNS = 80;
@@ -33,14 +30,22 @@ export function ratios(rows: readonly GradientRow[]): {
   };
 }
 
-export function DepthChart({ page, rows }: { page: Page; rows: readonly GradientRow[] }) {
+interface Props {
+  rows: readonly GradientRow[];
+  large: boolean;
+  open(name: string): void;
+}
+
+export function DepthChart({ rows, large, open }: Props) {
+  const tall = large ? 124 : 116;
+  const low = large ? 44 : 48;
   const cursor = useSignal(-1);
   const ratio = useMemo(() => ratios(rows), [rows]);
   const norms = useMemo(
-    () => logScale([...rows.map((row) => row.norm), ...rows.map((row) => row.weight)], NORMS),
-    [rows],
+    () => logScale([...rows.map((row) => row.norm), ...rows.map((row) => row.weight)], tall),
+    [rows, tall],
   );
-  const shares = useMemo(() => logScale(ratio.values, RATIO), [ratio]);
+  const shares = useMemo(() => logScale(ratio.values, low), [ratio, low]);
   const says = (at: number): string => {
     const row = rows[at];
     if (!row) return "";
@@ -56,7 +61,7 @@ export function DepthChart({ page, rows }: { page: Page; rows: readonly Gradient
       <Chart
         name="Norms by depth"
         count={rows.length}
-        height={NORMS + GAP + RATIO}
+        height={tall + GAP + low}
         cursor={cursor}
         words={(at) => `${rows[at]?.name}: ${says(at)}, ${rows[at] ? statusWords(rows[at].status) : ""}`}
         read={(at) => {
@@ -74,12 +79,12 @@ export function DepthChart({ page, rows }: { page: Page; rows: readonly Gradient
         }}
         pick={(at) => {
           const name = rows[at]?.name;
-          if (name !== undefined) void page.actions.openTensor(name);
+          if (name !== undefined) open(name);
         }}
       >
         {(width) => (
           <>
-            <Axis scale={norms} top={0} height={NORMS} width={width} />
+            <Axis scale={norms} top={0} height={tall} width={width} />
             <path
               class="wl-line-weight"
               d={linePath(
@@ -103,7 +108,7 @@ export function DepthChart({ page, rows }: { page: Page; rows: readonly Gradient
             {rows.map((row, at) => {
               if (rows.length > SIGNS && row.status === "flowing") return null;
               // No gradient at all: on the floor, where its sign says why.
-              const y = norms.y(row.norm) ?? NORMS;
+              const y = norms.y(row.norm) ?? tall;
               return (
                 <g
                   key={row.name}
@@ -114,8 +119,8 @@ export function DepthChart({ page, rows }: { page: Page; rows: readonly Gradient
                 </g>
               );
             })}
-            <g transform={`translate(0 ${NORMS + GAP})`}>
-              <Axis scale={shares} top={0} height={RATIO} width={width} />
+            <g transform={`translate(0 ${tall + GAP})`}>
+              <Axis scale={shares} top={0} height={low} width={width} />
               {ratio.values.map((value, at) => {
                 const y = shares.y(value);
                 const x = placeX(at, rows.length, width);

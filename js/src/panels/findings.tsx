@@ -15,22 +15,24 @@ export function Findings(page: Page) {
   const mendable = serious.filter((each) => each.repair !== null).length;
   return (
     <div class="wl-findings wl-scroll" role="tabpanel" aria-label="Findings" data-wl="findings">
-      <div class="wl-findings-head">
-        <span class="wl-num wl-dim" aria-live="polite">
-          {severityTally(serious)}
-        </span>
-        <span class="wl-grow" />
-        {mendable > 0 && (
-          <button
-            type="button"
-            disabled={doctor.doing.value !== ""}
-            title={`Every repair there is, as one entry in the history (${mendable})`}
-            onClick={() => void doctor.repairAll()}
-          >
-            Repair all
-          </button>
-        )}
-      </div>
+      {serious.length > 0 && (
+        <div class="wl-findings-head">
+          <span class="wl-num wl-dim" aria-live="polite">
+            {severityTally(serious)}
+          </span>
+          <span class="wl-grow" />
+          {mendable > 0 && (
+            <button
+              type="button"
+              disabled={doctor.doing.value !== ""}
+              title={`Every repair there is, as one entry in the history (${mendable})`}
+              onClick={() => void doctor.repairAll()}
+            >
+              Repair all
+            </button>
+          )}
+        </div>
+      )}
       <Doing page={page} doctor={doctor} />
       <Outcome page={page} doctor={doctor} />
       <State page={page} doctor={doctor} />
@@ -169,7 +171,11 @@ function State({ page, doctor }: Part) {
         <div class="wl-card wl-error" role="note">
           <b>The model could not be run</b>
           <p>{found.failure}</p>
-          <p class="wl-dim">What follows was read from structure and weights alone.</p>
+          <p class="wl-dim">
+            {found.findings.length > 0
+              ? "What follows was read from structure and weights alone."
+              : "Structure and weights alone show nothing wrong. Mend what was raised, then diagnose again."}
+          </p>
         </div>
       )}
       {!found.failure && found.synthetic !== null && (
@@ -183,8 +189,7 @@ function State({ page, doctor }: Part) {
           <div>
             <b>Healthy</b>
             <p>
-              Nothing above a note was found: signal, gradients, initialisation, structure and optimizer are as they
-              should be.
+              Nothing above a note was found: signal, gradients, initialisation and structure are as they should be.
             </p>
           </div>
         </div>

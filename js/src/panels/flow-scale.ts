@@ -106,7 +106,19 @@ export function barsPath(
   return path;
 }
 
-/** Places that a chart marks in words: the first of each kind in a row. */
-export function marksOf(notes: readonly string[]): { at: number; text: string }[] {
-  return notes.flatMap((text, at) => (text ? [{ at, text: text === notes[at - 1] ? "" : text }] : []));
+export interface Mark {
+  at: number;
+  text: string;
+}
+
+/** Places that a chart marks; the first of each kind in a row has the words, where they do not lie on those before. */
+export function marksOf(notes: readonly string[], width: number, room: number): Mark[] {
+  let free = Number.NEGATIVE_INFINITY;
+  return notes.flatMap((text, at): Mark[] => {
+    if (!text) return [];
+    const x = placeX(at, notes.length, width);
+    if (text === notes[at - 1] || x < free) return [{ at, text: "" }];
+    free = x + room;
+    return [{ at, text }];
+  });
 }

@@ -3,6 +3,12 @@ import type { ModelInfo } from "../kernel/protocol";
 import type { Page } from "../state/view";
 import { plural } from "./format";
 
+const STAGES = [
+  ["picture", "Picture", "One tensor (M)"],
+  ["map", "Map", "Every tensor as a small tile (M)"],
+  ["flow", "Flow", "Norms by depth, and the signal through the layers"],
+] as const;
+
 export function Header({ store, actions, view }: Page) {
   const model = store.hello.value?.model;
   const ready = model !== undefined && store.kernel.value !== "restarted";
@@ -31,18 +37,18 @@ export function Header({ store, actions, view }: Page) {
       )}
       <span class="wl-grow" />
       <span class="wl-group" role="group" aria-label="Stage">
-        {(["picture", "map"] as const).map((stage) => (
+        {STAGES.filter(([stage]) => stage !== "flow" || !slim).map(([stage, label, title]) => (
           <button
             key={stage}
             type="button"
             disabled={!model}
             aria-pressed={view.stage.value === stage}
-            title={stage === "map" ? "Every tensor as a small tile (M)" : "One tensor (M)"}
+            title={title}
             onClick={() => {
               view.stage.value = stage;
             }}
           >
-            {stage === "map" ? "Map" : "Picture"}
+            {label}
           </button>
         ))}
       </span>

@@ -3,16 +3,16 @@ import { useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import type { Diagnosis, Severity } from "../kernel/checkup";
 import type { SignalRow } from "../state/checkup";
-import type { Page } from "../state/view";
 import { Axis, Chart } from "./chart";
 import { aboveZero, barsPath, type LogScale, linePath, logScale, marksOf, placeX } from "./flow-scale";
 import { number } from "./format";
 import { SEVERITY_WORDS } from "./sign";
 
-const BAND = 88;
 const GAP = 20;
 /** Two lines: what the bands are, and where the signal dies. */
 const TOP = 28;
+/** Room for the words of a mark. */
+const WORDS = 120;
 
 const root = (value: number | null): number | null => (value === null ? null : Math.sqrt(value));
 const title = (row: SignalRow): string => `${row.name} ${row.op}`.trim();
@@ -32,6 +32,7 @@ export function originsAt(rows: readonly SignalRow[], diagnosis: Diagnosis): (Se
 
 /** From what is typical: a few cells near zero would take the room of all others. */
 function scaleOf(
+  height: number,
   rows: readonly SignalRow[],
   of: (row: SignalRow) => [number[] | null, number | null, number | null],
 ): LogScale {
@@ -40,26 +41,28 @@ function scaleOf(
       const [five, square, expected] = of(row);
       return [five?.[3] ?? null, five?.[4] ?? null, root(square), root(expected)];
     }),
-    BAND,
+    height,
   );
 }
 
-export function SignalChart({
-  page,
-  rows,
-  diagnosis,
-}: {
-  page: Page;
+interface Props {
   rows: readonly SignalRow[];
   diagnosis: Diagnosis;
-}) {
+  large: boolean;
+  open(name: string): void;
+}
+
+export function SignalChart({ rows, diagnosis, large, open }: Props) {
+  const band = large ? 100 : 88;
   const cursor = useSignal(-1);
-  const forward = useMemo(() => scaleOf(rows, (row) => [row.activation, row.variance, row.expected]), [rows]);
-  const backward = useMemo(
-    () => scaleOf(rows, (row) => [row.gradient, row.gradient_variance, row.expected_gradient]),
-    [rows],
+  const forward = useMemo(
+    () => scaleOf(band, rows, (row) => [row.activation, row.variance, row.expected]),
+    [band, rows],
   );
-  const marks = useMemo(() => marksOf(rows.map((row) => row.note)), [rows]);
+  const backward = useMemo(
+    () => scaleOf(band, rows, (row) => [row.gradient, row.gradient_variance, row.expected_gradient]),
+    [band, rows],
+  );
   const origins = useMemo(() => originsAt(rows, diagnosis), [rows, diagnosis]);
   const says = (at: number): string => {
     const row = rows[at];
@@ -85,7 +88,7 @@ export function SignalChart({
       <Chart
         name="Signal through the layers"
         count={rows.length}
-        height={TOP + BAND + GAP + BAND + 16}
+        height={TOP + band + GAP + band + 16}
         cursor={cursor}
         words={(at) => [rows[at] ? title(rows[at]) : "", says(at), wrong(at)].filter(Boolean).join(", ")}
         read={(at) => {
@@ -103,7 +106,7 @@ export function SignalChart({
         }}
         pick={(at) => {
           const weight = rows[at]?.weight;
-          if (weight) void page.actions.openTensor(weight);
+          if (weight) open(weight);
         }}
       >
         {(width) => (
@@ -111,6 +114,7 @@ export function SignalChart({
             <Bands
               scale={forward}
               top={TOP}
+              height={band}
               width={width}
               kind="forward"
               label="|activation| →"
@@ -121,7 +125,8 @@ export function SignalChart({
             />
             <Bands
               scale={backward}
-              top={TOP + BAND + GAP}
+              top={TOP + band + GAP}
+              height={band}
               width={width}
               kind="backward"
               label="← |gradient|"
@@ -131,12 +136,16 @@ export function SignalChart({
               // What is expected is that at the layer's input: between it and the one before.
               shift={-0.5}
             />
-            {marks.map(({ at, text }) => {
+            {marksOf(
+              rows.map((row) => row.note),
+              width,
+              WORDS,
+            ).map(({ at, text }) => {
               const x = placeX(at, rows.length, width);
               const right = x > width * 0.6;
               return (
                 <g key={at} class="wl-died">
-                  <path class="wl-died-line" d={`M${x} ${TOP}V${TOP + 2 * BAND + GAP}`} />
+                  <path class="wl-died-line" d={`M${x} ${TOP}V${TOP + 2 * band + GAP}`} />
                   <path class="wl-died-cross" d={`M${x - 3} ${TOP - 9}l6 6m0-6l-6 6`} />
                   {text && (
                     <text x={right ? x - 7 : x + 7} y={TOP - 3} text-anchor={right ? "end" : "start"}>
@@ -148,7 +157,7 @@ export function SignalChart({
             })}
             {origins.map((severity, at) => {
               const x = placeX(at, rows.length, width);
-              const y = TOP + 2 * BAND + GAP + 2;
+              const y = TOP + 2 * band + GAP + 2;
               return (
                 severity && (
                   <path key={`${at} ${severity}`} class={`wl-origin wl-of-${severity}`} d={`M${x} ${y}l5 9h-10z`}>
@@ -157,10 +166,10 @@ export function SignalChart({
                 )
               );
             })}
-            <text class="wl-chart-label" x={0} y={TOP + 2 * BAND + GAP + 13}>
+            <text class="wl-chart-label" x={0} y={TOP + 2 * band + GAP + 13}>
               input
             </text>
-            <text class="wl-chart-label" x={width} y={TOP + 2 * BAND + GAP + 13} text-anchor="end">
+            <text class="wl-chart-label" x={width} y={TOP + 2 * band + GAP + 13} text-anchor="end">
               loss
             </text>
           </>
@@ -173,6 +182,7 @@ export function SignalChart({
 interface BandsProps {
   scale: LogScale;
   top: number;
+  height: number;
   width: number;
   kind: "forward" | "backward";
   label: string;
@@ -184,7 +194,7 @@ interface BandsProps {
   shift: number;
 }
 
-function Bands({ scale, top, width, kind, label, quantiles, size, expected, shift }: BandsProps) {
+function Bands({ scale, top, height, width, kind, label, quantiles, size, expected, shift }: BandsProps) {
   const of = (k: number): (number | null)[] => quantiles.map((five) => scale.y(five?.[k] ?? null));
   const ys = size.map((value) => scale.y(aboveZero(value)));
   const slot = width / Math.max(1, quantiles.length);
@@ -198,7 +208,7 @@ function Bands({ scale, top, width, kind, label, quantiles, size, expected, shif
     .join("");
   return (
     <>
-      <Axis scale={scale} top={top} height={BAND} width={width} />
+      <Axis scale={scale} top={top} height={height} width={width} />
       <g class={`wl-bands wl-${kind}`} transform={`translate(0 ${top})`}>
         <path class="wl-band-90" d={barsPath(of(4), of(0), width, 0.72)} />
         <path class="wl-band-50" d={barsPath(of(3), of(1), width, 0.72)} />

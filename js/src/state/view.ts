@@ -45,8 +45,8 @@ export interface View {
   help: Signal<boolean>;
   /** Whether the widget fills the window. */
   full: Signal<boolean>;
-  /** The picture of one tensor, or the map of all. */
-  stage: Signal<"picture" | "map">;
+  /** The picture of one tensor, the map of all, or the charts of depth in large. */
+  stage: Signal<"picture" | "map" | "flow">;
   /** Another view of the tensor, in a second picture beside the first; null: there is none. */
   second: Signal<string | null>;
   /** What stands beside the picture. */
