@@ -133,8 +133,14 @@ class Archive(Part):
         return report, self.apply(edits, text, check=check)
 
     def recipe(self) -> dict[str, Any]:
-        """The applied entries as strict JSON, for `weightlab.replay`."""
-        return recipes.recipe_of(self.history, self.tree)
+        """The applied entries as strict JSON, for `weightlab.replay`.
+
+        Repairs that changed the structure (a registered Parameter, a shape given back, a relinked optimizer) are no edits: they
+        stand under "left_out" in words, and a warning says so. `to_python()` has them.
+        """
+        made = recipes.recipe_of(self.history, self.tree)
+        recipes.warn_of_left_out(made, "recipe")
+        return made
 
     def save_recipe(self, path: str | os.PathLike[str]) -> None:
         """Write `recipe()` to a file; a half-written one never replaces a good one."""

@@ -18,6 +18,7 @@ from weightlab.check.lsuv import factor
 from weightlab.check.probe import Probe
 from weightlab.check.repair import Action
 from weightlab.check.signal import Signal
+from weightlab.edit.arguments import literal
 from weightlab.edit.entry import ActionPatch, Entry
 from weightlab.edit.operations import Edit
 from weightlab.edit.step import Step
@@ -241,11 +242,11 @@ class Checking(Part):
             copies = [self.snapshots.tensors(label) for label in reversed(self.snapshots.labels)]
             others = [layer for layer in layers_by_type(self.tree) if layer.name != action.names[0] and layer.size > 0]
             size = Scheme(others).size_for(action.shape)
-            done = acting.reshape(self.tree, action, self.optimizer, copies, size)
-        patch = ActionPatch(text, done.undo, done.redo)
+            done = acting.reshape(self.tree, action, self.optimizer, copies, size, literal)
+        patch = ActionPatch(text, done.undo, done.redo, text, done.spelled)
         names = tuple(name for name in done.names if name in self.tree)
         changed = tuple((name, Region.whole(self.tree[name].shape)) for name in names)
-        self.journal.include(Step(None, text, str, [patch], names, changed))
+        self.journal.include(Step(None, text, done.code, [patch], names, changed))
 
     def _lsuv(self, action: Action) -> None:
         for name in action.names:

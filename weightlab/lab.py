@@ -372,7 +372,9 @@ def replay(recipe: str | os.PathLike[str] | Mapping[str, Any], model: nn.Module)
         EditRefused: the recipe is damaged or does not fit this model; no byte was changed.
     """
     lab = Lab(model)
-    strokes = recipes.strokes_of(recipes.read(recipe), lab.tree)
+    read = recipes.read(recipe)
+    strokes = recipes.strokes_of(read, lab.tree)
+    recipes.warn_of_left_out(read, "replay")
     try:
         for text, edits in strokes:
             lab.apply(edits, text)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from weightlab.check import spelling
 from weightlab.check.held import objects_of, pair
 from weightlab.check.repair import Action
 from weightlab.check.repairs import seed_of
@@ -21,11 +22,19 @@ from weightlab.model.tree import ParameterTree
 
 
 class Done(NamedTuple):
-    """What was done, as a pair of functions; `names` are the tensors that it is about."""
+    """What was done, as a pair of functions.
+
+    Attributes:
+        names: the tensors that it is about.
+        code: plain PyTorch that does the same, with `torch` and `model` in scope; what belongs to the optimizer as a comment.
+        spelled: how many values that code spells out.
+    """
 
     undo: Callable[[], None]
     redo: Callable[[], None]
     names: tuple[str, ...]
+    code: Callable[[], str]
+    spelled: int = 0
 
 
 def register(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimizer | None) -> Done:
@@ -40,6 +49,7 @@ def register(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimiz
         raise EditRefused(f"{action.names[0]}: there is no plain attribute of this name any more. Diagnose again.")
     kept = _Contents(module)
     made = _registered(value)
+    code = spelling.registering(action.path, action.attribute, value)
     before = {id(p) for p in module.parameters()}
     vars(module).pop(action.attribute)
     if isinstance(made, nn.Parameter):
@@ -54,6 +64,7 @@ def register(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimiz
     link = _link(tree, names, optimizer) if optimizer is not None else None
     if link is not None:
         link.there()
+        code += "\n" + spelling.adding(names)
 
     def undo() -> None:
         if link is not None:
@@ -67,7 +78,7 @@ def register(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimiz
             link.there()
         tree.refresh()
 
-    return Done(undo, redo, names)
+    return Done(undo, redo, names, lambda: code)
 
 
 def _registered(value: Any) -> Any:
@@ -166,7 +177,7 @@ def relink(tree: ParameterTree, action: Action, optimizer: torch.optim.Optimizer
         raise EditRefused("repair: this Lab was given no optimizer. Give Lab(model, optimizer=...).")
     link = _link(tree, action.names, optimizer)
     link.there()
-    return Done(link.back, link.there, action.names)
+    return Done(link.back, link.there, action.names, lambda: spelling.relinking(action.names))
 
 
 def _link(tree: ParameterTree, names: Sequence[str], optimizer: torch.optim.Optimizer) -> _Link:
@@ -185,17 +196,19 @@ def reshape(
     optimizer: torch.optim.Optimizer | None,
     copies: Sequence[Mapping[str, Tensor]],
     size: float | None,
+    literal: Callable[[Tensor], str],
 ) -> Done:
     """Give a parameter its shape back, in the same Parameter object.
 
     Args:
+        literal: writes a tensor as PyTorch, where its values cannot be computed again.
         copies: snapshots, newest first; the first one with the right shape gives the values.
         size: standard deviation to draw from otherwise; None for torch's neutral values of a vector.
     """
     name = action.names[0]
     parameter = objects_of(tree, name)[0]
     old, grad = parameter.detach(), parameter.grad
-    new = _values(name, parameter, action.shape, copies, size)
+    new, expression, spelled = _values(name, parameter, action.shape, copies, size, literal)
     state = optimizer.state.get(parameter, {}) if optimizer is not None else {}
     # Moments of the wrong shape would make the next step raise; those of the right one are from before the accident.
     unfit = {
@@ -227,7 +240,7 @@ def reshape(
         tree.refresh()
 
     redo()
-    return Done(undo, redo, (name,))
+    return Done(undo, redo, (name,), lambda: spelling.reshaping(tree.spelled(tree[name]), expression()), spelled)
 
 
 def _become(parameter: Tensor, other: Tensor) -> None:
@@ -237,17 +250,26 @@ def _become(parameter: Tensor, other: Tensor) -> None:
 
 
 def _values(
-    name: str, parameter: Tensor, shape: tuple[int, ...], copies: Sequence[Mapping[str, Tensor]], size: float | None
-) -> Tensor:
-    for copy in copies:
-        if name in copy and tuple(copy[name].shape) == shape:
-            return copy[name].detach().to(parameter.device, parameter.dtype, copy=True)
+    name: str,
+    parameter: Tensor,
+    shape: tuple[int, ...],
+    copies: Sequence[Mapping[str, Tensor]],
+    size: float | None,
+    literal: Callable[[Tensor], str],
+) -> tuple[Tensor, Callable[[], str], int]:
+    """Values of the right shape, how they are written in PyTorch, and how many of them that spells out."""
+    copy = next((copy[name] for copy in copies if name in copy and tuple(copy[name].shape) == shape), None)
+    if copy is not None:
+        found = copy.detach().to(parameter.device, parameter.dtype, copy=True)
+        kept = found.cpu().clone()  # later edits write into the other one
+        return found, lambda: f"{literal(kept)}.to(tensor.device)", kept.numel()
     if tuple(parameter.shape) == shape[::-1] and len(shape) == 2 and shape[0] != shape[1]:
-        return parameter.detach().t().contiguous()
+        return parameter.detach().t().contiguous(), lambda: "tensor.detach().t().contiguous()", 0
     if len(shape) >= 2:
-        generator = torch.Generator().manual_seed(seed_of(name))
-        spread = size if size is not None else 1 / math.sqrt(max(1, math.prod(shape[1:])))
-        made = torch.randn(shape, generator=generator) * spread
+        seed, spread = seed_of(name), size if size is not None else 1 / math.sqrt(max(1, math.prod(shape[1:])))
+        made = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * spread
+        text = f"torch.randn({list(shape)}, generator=torch.Generator().manual_seed({seed})) * {spread!r}"
     else:
-        made = torch.full(shape, 1.0 if name.endswith("weight") else 0.0)
-    return made.to(parameter.device, parameter.dtype)
+        value = 1.0 if name.endswith("weight") else 0.0
+        made, text = torch.full(shape, value), f"torch.full({list(shape)}, {value})"
+    return made.to(parameter.device, parameter.dtype), lambda: f"({text}).to(tensor.device, tensor.dtype)", 0

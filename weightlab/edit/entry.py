@@ -34,9 +34,13 @@ class Patch(ABC):
 
     Attributes:
         name: what it changes, for errors: a dotted name, "fc.weight: exp_avg", or a hold.
+        left_out: in words, where it is a change of the model that no Edit says, and that a recipe therefore lacks.
+        spelled: how many values its code spells out, beside those of Edits.
     """
 
     name: str
+    left_out: str = ""
+    spelled: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -158,8 +162,10 @@ class CellPatch(Patch):
 class ActionPatch(Patch):
     """Something that is not cells: `undo` takes it back, `redo` does it again."""
 
-    def __init__(self, name: str, undo: Callable[[], None], redo: Callable[[], None]) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, undo: Callable[[], None], redo: Callable[[], None], left_out: str = "", spelled: int = 0
+    ) -> None:
+        self.name, self.left_out, self.spelled = name, left_out, spelled
         self._next, self._after = undo, redo
 
     def swap(self, forced: bool = False) -> None:
@@ -229,6 +235,7 @@ class Entry:
     def size(self) -> int:
         """Values that the code has to spell out: listed cells and tensor arguments."""
         listed = sum(edit.region.cells.numel() for edit in self.edits if edit.region.cells is not None)
+        listed += sum(patch.spelled for patch in self.patches)
         return listed + sum(v.numel() for edit in self.edits for v in edit.args.values() if isinstance(v, Tensor))
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ FORMAT, VERSION = "weightlab-recipe", 1
 def recipe_of(entries: Sequence[Entry], tree: ParameterTree) -> dict[str, Any]:
     """What the entries asked for, with every seed and every value that cannot be computed again."""
     names = dict.fromkeys(edit.name for entry in entries for edit in entry.edits)
+    left_out = [patch.left_out for entry in entries for patch in entry.patches if patch.left_out]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -35,7 +37,19 @@ def recipe_of(entries: Sequence[Entry], tree: ParameterTree) -> dict[str, Any]:
         "entries": [
             {"text": entry.text, "edits": [edit.to_json() for edit in entry.edits]} for entry in entries if entry.edits
         ],
+        **({"left_out": left_out} if left_out else {}),
     }
+
+
+def warn_of_left_out(recipe: Mapping[str, Any], where: str) -> None:
+    """A change of structure is no Edit: a recipe tells that it lacks it, to who writes it and to who replays it."""
+    left = recipe.get("left_out")
+    if isinstance(left, list) and left:
+        warnings.warn(
+            f"{where}: it leaves out what changed the model's structure: {' '.join(str(text)[:200] for text in left[:3])} "
+            f"lab.to_python() has all of it.",
+            stacklevel=3,
+        )
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,6 +115,9 @@ def strokes_of(recipe: Mapping[str, Any], tree: ParameterTree) -> list[tuple[str
             strokes.append((str(entry.get("text", "")), edits))
     if problems:
         shown = "; ".join(dict.fromkeys(problems[:8]))
+        left = recipe.get("left_out")
+        if isinstance(left, list) and left:
+            shown += f". The recipe leaves out: {' '.join(str(text)[:200] for text in left[:3])} Do that first"
         raise EditRefused(f"recipe: it does not fit this model: {shown}. Nothing was changed.")
     return strokes
 
