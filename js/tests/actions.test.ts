@@ -396,6 +396,39 @@ test("an answer about a tensor that is no longer open is dropped", async () => {
   expect(store.open.value).toMatchObject({ name: "fc.bias", view: "value", layout: null, summary: null });
 });
 
+test("what is open stays in sight until the next has come, unless that takes long", async () => {
+  await open();
+  actions.selectAxes([[0, 1, 1]]);
+  void actions.openTensor("fc.bias");
+  expect(store.opening.value).toBe("fc.bias");
+  expect(store.open.value?.name).toBe("conv.weight");
+  // The page asks about the tensor that is coming, not about the one that is going.
+  const region = actions.selectText("[2]");
+  const edit = actions.edit({ edit: "zero_", args: {} });
+  model.answer("open", { ...reply("open"), name: "fc.bias" });
+  await settle();
+  expect(store.open.value).toMatchObject({ name: "fc.bias" });
+  expect(store.opening.value).toBe("");
+  expect(model.last("region").content["name"]).toBe("fc.bias");
+  model.answer("region", { ...reply("region"), name: "fc.bias" });
+  await region;
+  await settle();
+  expect(model.last("edit").content["name"]).toBe("fc.bias");
+  model.answer("edit", reply("edit"));
+  await edit;
+  void actions.openTensor("conv.weight");
+  await vi.advanceTimersByTimeAsync(149);
+  expect(store.open.value?.name).toBe("fc.bias");
+  await vi.advanceTimersByTimeAsync(2);
+  expect(store.open.value).toMatchObject({ name: "conv.weight", layout: null });
+  expect(store.selection.value).toBeNull();
+  // Nobody waits any more for what was asked for before.
+  void actions.openTensor("fc.bias");
+  model.answer("open", { ...reply("open"), name: "fc.bias" });
+  await vi.advanceTimersByTimeAsync(400);
+  expect(store.open.value).toMatchObject({ name: "fc.bias" });
+});
+
 test("a sampled summary is followed by the exact one", async () => {
   void actions.openTensor("conv.weight");
   const body = reply("open");

@@ -207,6 +207,7 @@ test("a scene painted in software: cells, gaps, blank corner, what has not come,
       colours: of,
       scale: makeScale(-1, 1, "linear", true),
       hatched: false,
+      whole: false,
     },
     pixels,
   );
@@ -250,6 +251,7 @@ test("small cells that are not finite are hatched, each kind its own way, also o
       colours: of,
       scale: two,
       hatched: true,
+      whole: false,
     },
     pixels,
   );

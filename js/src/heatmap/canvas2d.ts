@@ -31,7 +31,7 @@ export function paint(scene: Scene, pixels: Uint32Array): void {
     }
     striped = false;
     const end = row >= blank.row ? blank.column : Number.POSITIVE_INFINITY;
-    for (let x = 0; x < width; x++) {
+    for (let x = 0; x < width && !scene.whole; x++) {
       const column = columns[x] as number;
       if (column >= 0 && column < end) pixels[at + x] = waiting;
     }

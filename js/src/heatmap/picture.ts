@@ -285,6 +285,7 @@ export class Picture {
       rows: tableOf(view.rows, view.y, margins.top, area.height, dpr, height),
       columns: tableOf(view.columns, view.x, margins.left, area.width, dpr, width),
       blank: sheet.blank,
+      whole: wanted.keys.every((key) => cache.has(key)),
       tiles: drawTiles(cache, view, wanted, margins, dpr, store.reduction.peek()),
       colours: look.colours,
       scale: look.scale,

@@ -33,6 +33,8 @@ export interface Scene {
   blank: { row: number; column: number };
   /** Coarse before fine: later ones cover earlier ones. */
   tiles: DrawTile[];
+  /** Whether they cover every cell in sight: nothing is then drawn below them. */
+  whole: boolean;
   colours: Colours;
   scale: Scale;
   /** Whether cells are too small for marks: what is not finite is then hatched. */

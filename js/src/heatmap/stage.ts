@@ -54,6 +54,7 @@ export class Stage {
       columns: none(width),
       blank: { row: 0, column: 0 },
       tiles: [],
+      whole: true,
       colours: of,
       scale: UNIT,
       hatched: false,

@@ -210,11 +210,13 @@ export function createWebgl(canvas: HTMLCanvasElement, onLost: () => void): Rend
       gl.uniform1i(at.height, height);
       gl.uniform1i(at.edges, 4);
       gl.uniform1i(at.hatched, scene.hatched ? 1 : 0);
-      gl.uniform1i(at.waiting, 1);
-      // A sampler must have a texture of its kind, also in the pass that does not look at it.
-      gl.activeTexture(gl.TEXTURE0);
-      gl.bindTexture(gl.TEXTURE_2D, planes.values().next().value ?? colour_table);
-      gl.drawArrays(gl.TRIANGLES, 0, 3);
+      if (!scene.whole) {
+        gl.uniform1i(at.waiting, 1);
+        // A sampler must have a texture of its kind, also in the pass that does not look at it.
+        gl.activeTexture(gl.TEXTURE0);
+        gl.bindTexture(gl.TEXTURE_2D, planes.values().next().value ?? colour_table);
+        gl.drawArrays(gl.TRIANGLES, 0, 3);
+      }
       gl.uniform1i(at.waiting, 0);
       gl.enable(gl.SCISSOR_TEST);
       for (const tile of scene.tiles) {

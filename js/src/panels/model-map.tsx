@@ -59,7 +59,7 @@ export function ModelMap(page: Page) {
     () => scaleOf(statistic ? names.map((_, at) => value(at)) : [], !LINEAR.includes(by)),
     [value, names],
   );
-  const open = store.open.value?.name ?? "";
+  const open = store.opening.value || (store.open.value?.name ?? "");
   const dark = store.dark.value;
 
   useEffect(() => () => thumbnails.close(), [thumbnails]);

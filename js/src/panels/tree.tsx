@@ -102,7 +102,7 @@ function Rows({ page, rows, tensors, text, setFolded }: RowsProps) {
   const status = useComputed(() => new Map(store.gradients.value?.rows.map((row) => [row.name, row])));
   const worst = useComputed(() => worstByModule(store.gradients.value?.rows ?? []));
   const held = useComputed(() => new Set(store.lab.value?.holds.map((hold) => hold.name)));
-  const open = store.open.value?.name;
+  const open = store.opening.value || store.open.value?.name;
   const position = rows.findIndex((row) => row.node === active.value);
   const [start, end] = rowsInSight(sight, rows.length, ROW);
   const glances = glancesOf(page);

@@ -14,9 +14,10 @@ import type {
 } from "../kernel/protocol";
 import { loadExtra } from "./extra";
 import { changedBy, createFeed, type Feed, type Listener } from "./feed";
-import { opened } from "./layouts";
+import { laid } from "./layouts";
+import { createOpening } from "./opening";
 import { createSelecting, type Selecting } from "./selecting";
-import { type OpenTensor, type Store, viewed } from "./store";
+import { type Store, viewed } from "./store";
 import { wordsFor } from "./words";
 
 export interface Actions extends Selecting {
@@ -82,14 +83,19 @@ export interface Actions extends Selecting {
   dismiss(): void;
 }
 
-/** The field `layout` of a request, where one was asked for. */
-const laid = (call: LayoutCall | undefined): { layout?: LayoutCall } => (call ? { layout: call } : {});
-
 export function createActions(store: Store, client: Client): Actions {
   const feed = createFeed(store, client);
   const { ask, meet, tell, takeHello, takeState, checkSoon } = feed;
   const selecting = createSelecting(store, client, ask);
-  const { ready, target } = selecting;
+  const { target } = selecting;
+  const opening = createOpening(store, client, feed, () => {
+    store.where.value = null;
+    store.preview.value = null;
+    store.go.value = null;
+    store.peek.value = false;
+    selecting.clear();
+  });
+  const ready = () => opening.settled().then(selecting.ready);
   let connected = false;
   async function send(call: EditCall | HoldCall, [to, buffers]: [Target, ArrayBufferView[]]): Promise<boolean> {
     const moments = store.moments.value;
@@ -132,67 +138,19 @@ export function createActions(store: Store, client: Client): Actions {
 
   const insist = (force: boolean): { force?: boolean } => (force ? { force } : {});
 
-  /** `open`, with the tiles of the first screen, whose size the picture has put into the store. */
-  function request(name: string, view: string, call: LayoutCall | undefined): Promise<Answer<"open">> {
-    const room = store.room.peek();
-    const screen = room ? { screen: { ...room, planes: [store.reduction.peek()] } } : {};
-    return client.request("open", { name, ...viewed(view), ...laid(call), ...screen });
-  }
-
   const actions: Actions = {
     ...selecting,
     request: client.request,
     meet,
     take: takeState,
     ask: (words, task) => ask(words, task),
-    async openTensor(name, view = "value") {
-      if (!store.hello.value?.tensors.name.includes(name)) return;
-      const before = store.open.value;
-      batch(() => {
-        // What is open already stays in sight while it is read again.
-        if (before?.name !== name || before.view !== view) {
-          store.open.value = opening(name, view);
-        }
-        store.alert.value = null;
-        store.missing.value = "";
-        store.notice.value = "";
-        store.where.value = null;
-        store.preview.value = null;
-        store.go.value = null;
-        store.peek.value = false;
-        selecting.clear();
-      });
-      client.setTrait("selected", name);
-      const call = before?.name === name ? before.call : undefined;
-      const answer = await ask(`opening ${name}`, () => request(name, view, call));
-      const open = store.open.value;
-      if (!answer || open?.name !== name || open.view !== view) return;
-      store.open.value = opened(name, view, answer, call);
-      meet(answer.revision);
-      feed.summaries.complete();
-    },
-    async showView(view) {
-      const before = store.open.value;
-      if (!before || before.view === view) return;
-      const { name, call } = before;
-      const answer = await ask(`reading ${view}`, () => request(name, view, call));
-      // Null: the kernel has no such view, and said why. The picture stays.
-      if (!answer || store.open.value?.name !== name) return;
-      store.open.value = opened(name, view, answer, call);
-      meet(answer.revision);
-      feed.summaries.complete();
-    },
-    async arrange(call) {
-      const before = store.open.value;
-      if (!before) return;
-      const { name, view } = before;
-      const words = call?.sort ? "sorting" : "laying out";
-      const answer = await ask(words, () => request(name, view, call));
-      const open = store.open.value;
-      if (!answer || open?.name !== name || open.view !== view) return;
-      store.open.value = opened(name, view, answer, call);
-      meet(answer.revision);
-      feed.summaries.complete();
+    openTensor: opening.openTensor,
+    showView: opening.showView,
+    arrange: opening.arrange,
+    // What is asked of the open tensor while another is on its way is meant for that one.
+    selectText(text) {
+      const select = () => selecting.selectText(text);
+      return store.opening.value ? opening.settled().then(select) : select();
     },
     async edit(call, region) {
       const name = await ready();
@@ -342,24 +300,13 @@ export function createActions(store: Store, client: Client): Actions {
   }
 
   client.onTrait("selected", (name) => {
-    if (name && name !== store.open.value?.name) void actions.openTensor(name);
+    if (name && name !== (store.opening.value || store.open.value?.name)) void actions.openTensor(name);
   });
   client.onTrait("region", (text) => {
     if (text !== selecting.trait()) void actions.selectText(text);
   });
   return actions;
 }
-
-const opening = (name: string, view: string): OpenTensor => ({
-  name,
-  view,
-  layout: null,
-  summary: null,
-  exact_text: false,
-  views: [view],
-  about: "",
-  signed: true,
-});
 
 /** What a page shows first: a weight with something to see, or whatever there is. */
 function firstWorthSeeing(tensors: TensorColumns): string | undefined {

@@ -3,6 +3,9 @@ import type { Answer } from "../kernel/client";
 import type { Layout, LayoutCall } from "../kernel/protocol";
 import type { OpenTensor } from "./store";
 
+/** The field `layout` of a request, where one was asked for. */
+export const laid = (call: LayoutCall | undefined): { layout?: LayoutCall } => (call ? { layout: call } : {});
+
 /** Asks for this very layout again: its orders are named by their tokens. */
 export const callOf = ({ rows, columns, facets, fixed, orders }: Layout): LayoutCall => ({
   rows,

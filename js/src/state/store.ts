@@ -121,6 +121,8 @@ export interface Store {
   /** An outcome that is no error, such as "No cell changed." */
   notice: Signal<string>;
   open: Signal<OpenTensor | null>;
+  /** Name of the tensor that was asked for and has not come; empty when none is. */
+  opening: Signal<string>;
   selection: Signal<Selection | null>;
   /** Which cells of the selection an edit means; null: all of them. */
   where: Signal<Where | null>;
@@ -179,6 +181,7 @@ export function createStore(): Store {
     painted: signal(0),
     notice: signal(""),
     open: signal(null),
+    opening: signal(""),
     selection: signal(null),
     where: signal(null),
     last: signal(null),
