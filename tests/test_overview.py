@@ -128,6 +128,25 @@ def test_a_spectrum_that_is_stopped_ends(session: Session, monkeypatch: pytest.M
     job.thread.join(10)
     assert not job.thread.is_alive()
     assert not session.spectra._jobs
+    # A view that still wants it has a new one begun, and not the silence of the old.
+    monkeypatch.undo()
+    assert len(wait_for(session, "0.weight")["spectrum"]["values"]) == min(session.lab.model[0].weight.shape)
+
+
+def test_a_spectrum_that_fails_says_so_instead_of_being_asked_for_ever(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1."""
+
+    def fails(matrix: Any, tell: Any) -> Any:
+        raise ValueError("math domain error")
+
+    monkeypatch.setattr(see_spectrum, "_exactly", fails)
+    ask_again = {"v": 1, "id": "1", "op": "spectrum", "name": "0.weight"}
+    for _ in range(2):
+        reply, _ = session.handle(ask_again, [])
+        assert not reply["ok"]
+        assert "no spectrum could be computed: math domain error" in reply["error"]["message"]
 
 
 def test_copied_cells_are_bounded(session: Session) -> None:
