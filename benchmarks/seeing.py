@@ -69,10 +69,11 @@ class Kernel:
         self.reply = message, reply
         return reply
 
-    def tiles(self, tiles: list[list[int]], encoding: str = "q8") -> None:
-        """All of them, in as many requests as it takes."""
+    def tiles(self, tiles: list[list[int]], encoding: str = "q8", planes: tuple[str, ...] = ("extreme",)) -> None:
+        """All of them, in as many requests as it takes; like a page, only the plane that is drawn."""
         while tiles:
-            tiles = [*tiles[64:], *self.ask("tiles", name="weight", tiles=tiles[:64], encoding=encoding)["left"]]
+            asked = {"tiles": tiles[:64], "encoding": encoding, "planes": list(planes)}
+            tiles = [*tiles[64:], *self.ask("tiles", name="weight", **asked)["left"]]
 
 
 def holder(weight: Tensor) -> nn.Module:
@@ -143,7 +144,7 @@ def first_overview(rows: int, columns: int) -> list[Row]:
     def ours() -> None:
         kernel = Kernel(holder(weight))
         kernel.ask("open", name="weight")
-        kernel.tiles(tiles_of(rows, columns, level))
+        kernel.tiles(tiles_of(rows, columns, level), planes=("mean", "min", "max"))
 
     ours()
     extra = peak_beyond(ours)
@@ -264,7 +265,9 @@ def on_a_gpu() -> list[Row]:
         torch.cuda.synchronize()
 
     def ours() -> None:
-        Kernel(holder(weight)).tiles(tiles_of(131072, 4096, overview_level(131072, 4096)))
+        Kernel(holder(weight)).tiles(
+            tiles_of(131072, 4096, overview_level(131072, 4096)), planes=("mean", "min", "max")
+        )
 
     ours()
     torch.cuda.reset_peak_memory_stats()
@@ -291,8 +294,8 @@ def rivals(size: int) -> list[tuple[str, float, float]]:
 
     def ours() -> int:
         kernel = Kernel(holder(weight))
-        kernel.ask("open", name="weight")
-        kernel.tiles(tiles_of(size, size, overview_level(size, size)))
+        screen = {"rows": SCREEN[0], "columns": SCREEN[1], "planes": ["extreme"]}
+        kernel.ask("open", name="weight", screen=screen)
         return kernel.bytes + len(json.dumps(kernel.reply[1]))
 
     def matplotlib() -> int:

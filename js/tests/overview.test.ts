@@ -232,6 +232,18 @@ test("rows that scrolled away before they were asked for are not asked for", asy
   for (let at = 0; at < 50; at += 1) glances.want("tree", [`t${at}`]);
   await vi.advanceTimersByTimeAsync(100);
   expect(answer()).toEqual(["t49"]);
+  // While rows rush past nothing is asked, but not for ever.
+  let frame = 0;
+  for (; frame < 20; frame += 1) {
+    glances.want("tree", [`u${frame}`]);
+    await vi.advanceTimersByTimeAsync(16);
+  }
+  expect(asks()).toBe(1);
+  for (; frame < 40; frame += 1) {
+    glances.want("tree", [`u${frame}`]);
+    await vi.advanceTimersByTimeAsync(16);
+  }
+  expect(asks()).toBe(2);
 });
 
 test("all numbers can be asked for, and the wish ends", async () => {

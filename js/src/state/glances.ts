@@ -45,8 +45,9 @@ const BATCH = 128;
 /** Of a batch that nobody scrolls past: as many as the kernel takes, in as many letters as a message holds easily. */
 const LARGE = 2048;
 const LETTERS = 200_000;
-/** Lets the first tiles and a fast scroll go by. */
+/** Lets the first tiles and a fast scroll go by: rows that rush past are not asked for, unless that goes on. */
 const PAUSE = 60;
+const RUSH = 400;
 const FIRST_PICTURE = 1500;
 
 /** One for each model, however many views it has: they go with its store. */
@@ -70,6 +71,8 @@ export function createGlances(store: Store, { request, meet }: Pick<Actions, "re
   const wanted = new Map<string, readonly string[]>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let asking: Promise<void> | null = null;
+  /** Until when new wishes put the asking off. */
+  let rush = 0;
 
   function take(columns: GlanceColumns, buffer: DataView): void {
     columns.name.forEach((name, at) => {
@@ -138,7 +141,13 @@ export function createGlances(store: Store, { request, meet }: Pick<Actions, "re
     get: (name) => known.get(name),
     want(list, names) {
       wanted.set(list, names);
-      if (missing(names).length > 0) soon(PAUSE);
+      if (missing(names).length === 0) return;
+      if (timer === undefined) rush = Date.now() + RUSH;
+      else if (Date.now() < rush) {
+        clearTimeout(timer);
+        timer = undefined;
+      }
+      soon(PAUSE);
     },
     async all(names, signal, tell) {
       for (let left = missing(names); left.length > 0 && !signal.aborted; left = missing(left)) {
