@@ -346,6 +346,27 @@ def test_a_shut_gate_and_a_flat_activation_are_saturated():
     assert [(f.kind, f.name, f.at) for f in found] == [("saturated", "0.bias", "1")]
 
 
+def test_a_gate_that_learned_to_open_and_shut_is_no_fault():
+    """G8: what it is fed is large, its own weight is not; with a weight that is too large it is one."""
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.steer, self.head = nn.Linear(7, 24), nn.Linear(7, 24), nn.Linear(24, 5)
+
+        def forward(self, x):
+            return self.head(F.relu(self.body(x)) * torch.sigmoid(self.steer(200 * x)))
+
+    torch.manual_seed(0)
+    lab = lab_of("mlp", Gated())
+    found = lab.diagnose()
+    assert [(f.severity, f.name) for f in found.of("saturated")] == [("info", "steer.weight")]
+    assert "because what steer.weight is fed has a root mean square of" in found.of("saturated")[0].text
+    with torch.no_grad():
+        lab.model.steer.weight.mul_(20)
+    assert {(f.kind, f.name) for f in lab.diagnose().serious} >= {("saturated", "steer.weight")}
+
+
 def test_a_weight_that_does_everything_wrong_downstream_is_one_finding():
     """G3: the exploding gradients are its victims, and stand under it."""
     torch.manual_seed(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from weightlab.check.evidence import Evidence, number, region_text, units_text
+from weightlab.check.evidence import Evidence, Severity, number, region_text, units_text
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.finding import Finding
 from weightlab.check.layers import Heard
@@ -109,18 +109,26 @@ def saturated(
         text = f"{op.where}: {number(100 * share)} % of its cells are on the flat part, where the slope is below 1 % of the largest"
         repair = None
         name = None
+        severity: Severity = "warning"
         if bias is not None and fed is not None and bias[1] > fed / 2:
             name = bias[0]
             text += f", because {name} is {number(bias[1])} on average"
             repair = fill(tree, name, None, 0.0, f"Set {name} to 0.")
         elif source is not None:
             name = source.name
-            text += f", because {name} multiplies its input by {number(source.gain)}"
+            given = heard.fed(evidence.ops[source.ops[0]])
+            if source.gain > source.high or given is None:
+                text += f", because {name} multiplies its input by {number(source.gain)}"
+            else:
+                text += f", because what {name} is fed has a root mean square of {number(given)}"
+                # A weight of a healthy size that learned to open and shut: the signal itself passes beside the gate.
+                if roles.after(op) <= {"gate"}:
+                    severity = "info"
             repair = rescale(tree, [(source, scheme.right_size(source))])
         before = tuple(layer.name for layer in layers if layer.ops and layer.ops[0] < op.index)
         seen = (f"root mean square of its input {number(fed or 0.0)}",)
         found.append(
-            Finding("saturated", name or op.path, before, "warning", text + ".", seen, repair,
+            Finding("saturated", name or op.path, before, severity, text + ".", seen, repair,
                     f"{op.where} is saturated", op.path)
         )  # fmt: skip
     return found

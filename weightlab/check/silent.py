@@ -329,8 +329,9 @@ def _made_zero_in(evidence: Evidence, op: Op, seen: set[int], mask: Tensor) -> C
         return None
     if op.name in RELU and op.highest is not None and op.highest.numel() == mask.numel():
         highest = op.highest.cpu()
-        if bool(((highest <= 0) | ~mask).all()) and bool((highest[mask] < 0).any()):
-            return dead_relu(evidence, "", op, mask)
+        if bool(((highest <= 0) | ~mask).all()):
+            earlier = (_made_zero(evidence, source, seen, mask) for source in evidence.data(op))
+            return next((cause for cause in earlier if cause is not None), None) or dead_relu(evidence, "", op, mask)
     if mixes(op):
         return None
     found = (_made_zero(evidence, source, seen, mask) for source in evidence.data(op))
