@@ -2,9 +2,12 @@ import { expect, test } from "vitest";
 import { indexOf, makeSheet } from "../src/heatmap/layout";
 import { Loader } from "../src/heatmap/loader";
 import { Readout } from "../src/heatmap/readout";
+import { openSession } from "../src/heatmap/session";
 import { decodeTile, shownPlane, TileCache } from "../src/heatmap/tile-cache";
 import { TILE, tileRect } from "../src/heatmap/viewport";
 import type { TileHead, TileKey, TilePlane } from "../src/kernel/protocol";
+import type { Actions } from "../src/state/actions";
+import { createStore, type OpenTensor } from "../src/state/store";
 import { below, PLAIN, random, randomLayout } from "./heatmap-seed";
 
 const sheet = makeSheet({
@@ -178,6 +181,24 @@ test("the least recently used tiles go, those on screen never", () => {
   expect(cache.has(at(0))).toBe(true);
   cache.trim(0);
   expect(cache.size).toBe(0);
+});
+
+test("tiles that came with the answer that opened a tensor are shown in their own view and moment only", () => {
+  const store = createStore();
+  const layout = { ...PLAIN, rows: [0], columns: [1], facets: [], wrap: 1, labels: ["", ""], shape: [4, 4] };
+  const first = { tiles: [head([0, 0, 0, 0])], buffer: zeros(), revision: 2 };
+  const about = { summary: null, exact_text: true, views: [], about: "", signed: true };
+  const open: OpenTensor = { name: "w", view: "value", layout, first, ...about };
+  const loaded = (shows: string): boolean => {
+    const actions = {} as Actions;
+    const session = openSession(open, shows, null, { store, actions, caches: new Map(), redraw: () => undefined });
+    return session?.cache.has([0, 0, 0, 0]) ?? false;
+  };
+  store.revision.value = 1;
+  expect(loaded("value")).toBe(true);
+  expect(loaded("before")).toBe(false);
+  store.revision.value = 3;
+  expect(loaded("value")).toBe(false);
 });
 
 const settle = () => new Promise((done) => setTimeout(done, 0));

@@ -48,7 +48,11 @@ export function openSession(
   const sheet = makeSheet(layout, open.orders);
   const cache = cacheOf(caches, keyOf(open, shows), sheet);
   const columns = store.hello.peek()?.tensors;
-  if (open.first) cache.put(open.first.tiles, open.first.buffer, open.first.revision);
+  const { first } = open;
+  // A picture that is made again later, or shows another view, must not begin with them.
+  if (first && shows === open.view && first.revision >= store.revision.peek()) {
+    cache.put(first.tiles, first.buffer, first.revision);
+  }
   const read = (cells: number[][]) => actions.read(name, cells, shows);
   return {
     name,
