@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import matplotlib.colors
 import numpy as np
 import pytest
 import torch
@@ -152,6 +153,28 @@ def test_the_model_map_draws_every_tensor(colour: str) -> None:
     assert len(axes.images) == (len(lab.tree) if colour == "picture" else 0)
     assert colour in axes.get_title("left")
     assert len(figure._repr_png_()) > 1000
+
+
+def test_the_maps_update_ratio_is_that_of_the_step_which_the_optimizer_then_takes() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    x, y = torch.randn(8, 5), torch.arange(8) % 3
+    lab = wl.Lab(model, batch=(x, y), loss=nn.functional.cross_entropy, optimizer=optimizer)
+
+    def grey() -> int:
+        none = matplotlib.colors.to_rgba("#d5d9e0")
+        return sum(patch.get_facecolor() == none for patch in lab.plot_model("update ratio").axes[0].patches)
+
+    assert grey() == 4  # no check, no step
+    lab.check_gradients()
+    assert grey() == 0
+    told = {name: lab._update_ratio(name) for name in lab}
+    before = {name: lab[name].value for name in lab}
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    for name, old in before.items():
+        assert told[name] == pytest.approx(float((lab[name].value - old).norm() / old.norm()), rel=1e-4)
 
 
 def test_an_unknown_colour_of_the_map_is_refused() -> None:

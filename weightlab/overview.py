@@ -54,8 +54,8 @@ class Overview(Part):
         """Every tensor as a small tile, in order of depth.
 
         Args:
-            colour: "picture", or what colours the tile: "std", "zeros" (their share), "gradient norm", "update ratio" (of the
-                last step: norm of the update by norm of the weight) or "status" of the last check.
+            colour: "picture", or what colours the tile: "std", "zeros" (their share), "gradient norm", "update ratio" (norm
+                of the optimizer's step by norm of the weight, after a check) or "status" of the last check.
 
         Raises:
             EditRefused: there is no such colour.
@@ -84,13 +84,15 @@ class Overview(Part):
         return plot_model(type(self.model).__name__, tiles, colour)
 
     def _update_ratio(self, name: str) -> float | None:
-        """||last update|| / ||weight||; None where no step was seen."""
-        try:
-            step = glance(self.view(name, "update", compute=False))
-        except EditRefused:
-            return None
+        """||step|| / ||weight||: of the last step where it was watched, else of the one that the checked gradients lead to."""
         size = self.glance(name).l2
-        return step.l2 / size if size else None
+        if not size:
+            return None
+        try:
+            return glance(self.view(name, "update", compute=False)).l2 / size
+        except EditRefused:
+            step = self.step_norms().get(name)
+        return None if step is None else step / size
 
     def _current(self, name: str) -> tuple[str, object]:
         info = self.tree[name]

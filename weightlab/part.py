@@ -69,6 +69,10 @@ class Part(ABC):
         """Keep the gradients that a check was asked for."""
 
     @abstractmethod
+    def step_norms(self) -> dict[str, float]:
+        """How far the optimizer moves each parameter."""
+
+    @abstractmethod
     def _tell(self, changed: list[tuple[str, Region]]) -> None:
         """Call the listeners."""
 

@@ -1,7 +1,7 @@
 /** Pure parts of the tree's statistics, the map, the table of cells; and glances over a fake kernel. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createClient } from "../src/kernel/client";
-import type { TensorColumns } from "../src/kernel/protocol";
+import type { Gradients, TensorColumns } from "../src/kernel/protocol";
 import { drawStrip, pixel, scaleOf } from "../src/panels/map-draw";
 import { blocksOf, layMap, mapMove, tileAt, tilesIn } from "../src/panels/map-layout";
 import { percent, sorted, statisticOf } from "../src/panels/statistics";
@@ -129,6 +129,11 @@ test("statistics are those of the glance and of the check", () => {
   expect(statisticOf("max", sources)(0)).toBe(3);
   expect(statisticOf("zeros", sources)(0)).toBe(0.25);
   expect(statisticOf("gradient", sources)(0)).toBe(null);
+  expect(statisticOf("update", sources)(0)).toBe(null);
+  const row = { name: sources.tensors.name[0], norm: 6, weight: 4, step: 0.5 };
+  const gradients = { rows: [row, { ...row, name: sources.tensors.name[1], step: null }] } as unknown as Gradients;
+  expect([0, 1].map(statisticOf("gradient", { ...sources, gradients }))).toEqual([6, 6]);
+  expect([0, 1].map(statisticOf("update", { ...sources, gradients }))).toEqual([0.125, null]);
   expect(statisticOf("std", { ...sources, glance: () => glance({ reason: "meta" }) })(0)).toBe(null);
   expect([0, 1, 0.0001, 0.9999, 0.05, 0.5].map(percent)).toEqual(["0%", "100%", "<0.1%", ">99.9%", "5.0%", "50%"]);
 });

@@ -23,7 +23,7 @@ export function MapLegend({ by, scale, dark, rows }: Props) {
       ) : by === "status" ? (
         <Statuses rows={rows} />
       ) : (
-        <Ramp by={by} scale={scale} dark={dark} />
+        <Ramp by={by} scale={scale} dark={dark} rows={rows} />
       )}
     </div>
   );
@@ -45,11 +45,12 @@ function Statuses({ rows }: { rows: readonly GradientRow[] }) {
   );
 }
 
-function Ramp({ by, scale, dark }: { by: Statistic; scale: Props["scale"]; dark: boolean }) {
+function Ramp({ by, scale, dark, rows }: Props & { by: Statistic }) {
   if (scale.known === 0) {
-    return (
-      <>{by === "gradient" || by === "ratio" ? "Check the gradients first: there are no norms yet." : "reading…"}</>
-    );
+    const checked = rows.length > 0;
+    if (by === "update" && checked) return <>No step is known: give the Lab an SGD, Adam or AdamW with optimizer=.</>;
+    const asks = (by === "gradient" || by === "ratio" || by === "update") && !checked;
+    return <>{asks ? "Check the gradients first: there are no norms yet." : "reading…"}</>;
   }
   const stops = [0, 0.25, 0.5, 0.75, 1].map((at) => `rgb(${shade(at, dark).join(" ")})`);
   return (

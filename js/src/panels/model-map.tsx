@@ -11,7 +11,7 @@ import { drawStrip, type Fill, type Pixel, pixel, scaleOf, shade } from "./map-d
 import { layMap, mapMove, tileAt, tilesIn } from "./map-layout";
 import { MapLegend } from "./map-legend";
 import { statusWords } from "./sign";
-import { STATISTICS, type Statistic, statisticOf, statisticText } from "./statistics";
+import { isAtHand, STATISTICS, type Statistic, statisticOf, statisticText } from "./statistics";
 import { useSight } from "./use-window";
 
 export type MapColour = "picture" | "status" | Statistic;
@@ -85,7 +85,7 @@ export function ModelMap(page: Page) {
   }, [by, names, from, to, versions]);
   // A scale over all tensors needs all their numbers.
   useEffect(() => {
-    if (!statistic || statistic === "size" || statistic === "gradient") return;
+    if (!statistic || isAtHand(statistic)) return;
     const ended = new AbortController();
     glances.all(names, ended.signal, () => {}).catch(() => {});
     return () => ended.abort();

@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { glancesOf } from "../state/glances";
 import type { Page } from "../state/view";
 import { count } from "./format";
-import { STATISTICS, type Statistic, sorted, statisticOf, statisticText } from "./statistics";
+import { isAtHand, STATISTICS, type Statistic, sorted, statisticOf, statisticText } from "./statistics";
 
 /** Sorts once all numbers are there, and not again while they change: rows must not run away from under the mouse. */
 export function SortBar({ store, actions, view }: Page) {
@@ -31,7 +31,7 @@ export function SortBar({ store, actions, view }: Page) {
         text: (at) => statisticText(statistic, value(at)),
       };
     };
-    if (statistic === "size" || statistic === "gradient") sort();
+    if (isAtHand(statistic)) sort();
     else {
       glances
         .all(tensors.name, ended.signal, (ready) => {

@@ -3,7 +3,7 @@ import type { Gradients, TensorColumns } from "../kernel/protocol";
 import type { Glance } from "../state/glances";
 import { count, number, numel } from "./format";
 
-export type Statistic = "size" | "std" | "mean" | "max" | "zeros" | "gradient" | "ratio";
+export type Statistic = "size" | "std" | "mean" | "max" | "zeros" | "gradient" | "ratio" | "update";
 
 /** Name, and whether it is of the glances: those come one batch after another. */
 export const STATISTICS: readonly [Statistic, string, boolean][] = [
@@ -14,6 +14,7 @@ export const STATISTICS: readonly [Statistic, string, boolean][] = [
   ["zeros", "share of zeros", true],
   ["gradient", "gradient norm", false],
   ["ratio", "gradient / weight", true],
+  ["update", "update ratio", false],
 ];
 
 export interface Sources {
@@ -28,6 +29,11 @@ export function statisticOf(by: Statistic, { tensors, gradients, glance }: Sourc
   const norms = new Map(gradients?.rows.map((row) => [row.name, row.norm]));
   const norm = (at: number): number | null => norms.get(tensors.name[at] ?? "") ?? null;
   if (by === "gradient") return norm;
+  if (by === "update") {
+    // How far the optimizer's step moves a parameter, as a share of it.
+    const ratios = new Map(gradients?.rows.map((row) => [row.name, row.weight ? share(row.step, row.weight) : null]));
+    return (at) => ratios.get(tensors.name[at] ?? "") ?? null;
+  }
   return (at) => {
     const seen = glance(tensors.name[at] ?? "");
     if (!seen || seen.reason) return null;
@@ -47,6 +53,11 @@ export function statisticOf(by: Statistic, { tensors, gradients, glance }: Sourc
     }
   };
 }
+
+const share = (part: number | null, of: number): number | null => (part === null ? null : part / of);
+
+/** Whether the glances are not needed for it. */
+export const isAtHand = (by: Statistic): boolean => !STATISTICS.some(([key, , glanced]) => key === by && glanced);
 
 /** Places in order, those without a number last; equal ones in the model's order. */
 export function sorted(places: readonly number[], value: (at: number) => number | null, rising: boolean): number[] {
