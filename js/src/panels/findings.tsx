@@ -10,6 +10,7 @@ import { OutcomeSign } from "./sign";
 
 export function Findings(page: Page) {
   const doctor = doctorOf(page);
+  useEffect(() => doctor.watch(), [doctor]);
   const found = doctor.diagnosis.value;
   const serious = found?.findings.filter((each) => each.severity !== "info") ?? [];
   const mendable = serious.filter((each) => each.repair !== null).length;

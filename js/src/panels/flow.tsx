@@ -1,4 +1,5 @@
 /** Charts of depth: norms of every parameter, and the signal through the layers once the model was diagnosed. */
+import { useEffect } from "preact/hooks";
 import { doctorOf } from "../state/checkup";
 import type { Page } from "../state/view";
 import { DepthChart } from "./depth-chart";
@@ -23,6 +24,7 @@ export function FlowStage(page: Page) {
 
 function Charts({ page, large }: { page: Page; large: boolean }) {
   const doctor = doctorOf(page);
+  useEffect(() => doctor.watch(), [doctor]);
   const report = page.store.gradients.value;
   const found = doctor.diagnosis.value;
   const rows = doctor.rows.value;

@@ -1,6 +1,6 @@
 /**
- * The last diagnosis and repair, for all views of a model: what Python found is shown, too. A diagnosis that took a moment only is
- * made again after each edit where the check is; a longer one stays, and says how old it is.
+ * The last diagnosis and repair, for all views of a model: what Python found is shown, too. While somebody looks at it, a diagnosis
+ * that took a moment only is made again after each edit, as the check is; a longer one stays, and says how old it is.
  */
 import { batch, effect, type Signal, signal } from "@preact/signals";
 import type { Checkup, Diagnosis, FindingWords, Repaired } from "../kernel/checkup";
@@ -43,10 +43,12 @@ export interface Doctor {
   /** Three sentences about a kind, asked for once. */
   explain(kind: string): Promise<string>;
   forgetRepair(): void;
+  /** Somebody looks, until the returned function is called. */
+  watch(): () => void;
 }
 
-/** What takes longer is not done unasked. */
-const QUICK_SECONDS = 0.5;
+/** What takes longer is not done unasked: the picture waits behind it. */
+const QUICK_SECONDS = 0.3;
 const NUMBERS = 16;
 
 const made = new WeakMap<Store, Doctor>();
@@ -67,6 +69,7 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
   const doing = signal<"" | "diagnosing" | "repairing">("");
   const waits = signal(false);
   const trouble = signal<WireError | null>(null);
+  const watchers = signal(0);
   const explained = new Map<string, Promise<string>>();
 
   function take({ reply, buffer }: { reply: Checkup; buffer: DataView }): void {
@@ -119,7 +122,7 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
   effect(() => {
     const lab = store.lab.value;
     const known = diagnosis.value;
-    if (!lab?.auto_check || !known || doing.peek() || known.seconds > QUICK_SECONDS) return;
+    if (watchers.value === 0 || !lab?.auto_check || !known || doing.peek() || known.seconds > QUICK_SECONDS) return;
     // After the check of this revision, which the rows wait for.
     const checked = lab.gradients?.revision === store.revision.value;
     if (checked && known.revision < store.revision.value && lab.diagnosed.revision < store.revision.value)
@@ -151,6 +154,12 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
     },
     forgetRepair() {
       repaired.value = null;
+    },
+    watch() {
+      watchers.value += 1;
+      return () => {
+        watchers.value -= 1;
+      };
     },
   };
 }
