@@ -13,6 +13,7 @@ from torch import Tensor
 from weightlab.errors import Cancelled
 from weightlab.model.tree import TensorInfo
 from weightlab.progress import Progress
+from weightlab.see import bins
 from weightlab.see.bins import NAN, NEGATIVE, POSITIVE
 from weightlab.see.layout import Layout, layout_of
 from weightlab.see.tiles import TILE, Pyramid, Tile
@@ -302,3 +303,20 @@ def test_tiles_together_are_the_tiles_one_by_one(monkeypatch: pytest.MonkeyPatch
 def test_a_base_has_enough_bins_and_not_many_more() -> None:
     for size, level in ((1024, (0, 0)), (4096, (3, 3)), (16384, (4, 4))):
         assert Pyramid(lambda: torch.zeros(1), layout((size, size), "Linear")).base_level == level
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_bins_are_halved_alike_by_numpy_and_by_torch(bad: bool) -> None:
+    """Torch does it on other devices."""
+    tensor = with_bad_cells((45, 38)) if bad else torch.randn(45, 38)
+    made = bins.reduce(tensor, 3, 2)
+    for axis in (0, 1):
+        planes = [made.mean, made.min, made.max, made.rms, made.count, made.flags]
+        by_torch, halved = bins._halved(torch, axis, planes), bins.halve(made, axis)
+        by_numpy = [halved.mean, halved.min, halved.max, halved.rms, halved.count, halved.flags]
+        for one, other in zip(by_torch, by_numpy, strict=True):
+            if one is None:
+                assert other is None
+            else:
+                torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-7, equal_nan=True)
+        made = halved
