@@ -32,7 +32,7 @@ BASE_BINS = 1 << 20  # at most; what has no more cells has no base
 ENOUGH_BINS = 1 << 18  # for one that is quickly passed again: a screen of finer bins costs at most one pass
 CELLS_A_BIN = 64  # from there on a pass takes longer, and the base may be finer
 KEPT_BYTES = 1 << 22  # of tiles as they were sent
-TOGETHER = 8  # tiles that are reduced at a time: their planes are small enough for memory that is there to be used again
+TOGETHER = 8  # tiles that are reduced at a time: their planes find memory that was used before
 
 At = tuple[int, int, int, int]
 
