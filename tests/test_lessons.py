@@ -23,6 +23,9 @@ WRONG = {
             'kinds = {"frozen", "dead_relu"}',
         ),
     ],
+    "05_debugging_initialization": [
+        *('name = "fc2.weight"', "pairs = [(3, 40), (1, 2)]", "sigma = 0.02", "share = 1.7e-8", 'letter = "a"'),
+    ],
 }
 
 
