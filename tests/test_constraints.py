@@ -353,3 +353,15 @@ def test_a_lab_that_is_gone_leaves_the_optimizer_working() -> None:
     start = raw(model[0].weight[1])
     train(model, optimizer, lambda: None, steps=1)
     assert raw(model[0].weight[1]) != start
+
+
+def test_an_entry_tells_how_many_cells_it_holds_or_releases() -> None:
+    lab, _, _ = make()
+    hold = lab["0.weight"][1:3].hold()
+    assert (lab.history[-1].cells, lab.history[-1].held) == (0, 6)
+    assert str(lab.history[-1]).endswith("(6 cells)")
+    hold.release()
+    assert lab.history[-1].held == -6
+    lab["2.bias"].fill_(3.0)
+    lab["2.bias"].hold(max=1)
+    assert (lab.history[-1].cells, lab.history[-1].held) == (2, 2)

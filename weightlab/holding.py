@@ -38,26 +38,28 @@ class Holding(Part):
                 self.journal.apply(Edit(constraint.name, constraint.region, "clamp_", bounds))
             constraint.capture(self.tree.tensor(constraint.name))
             constraint._release = self._release
-            self._include_hold(constraint.text, constraint, self._unhold, self._rehold)
+            self._include_hold(constraint.text, constraint, 1, self._unhold, self._rehold)
             self._rehold(constraint)
         return constraint
 
     def _release(self, constraint: Constraint) -> None:
         with self.stroke(f"Release: {constraint.text}"):
-            self._include_hold(f"Release: {constraint.text}", constraint, self._rehold, self._unhold)
+            self._include_hold(f"Release: {constraint.text}", constraint, -1, self._rehold, self._unhold)
             self._unhold(constraint)
 
     def _include_hold(
         self,
         text: str,
         constraint: Constraint,
+        sign: int,
         undo: Callable[[Constraint], None],
         redo: Callable[[Constraint], None],
     ) -> None:
         patch = ActionPatch(text, lambda: undo(constraint), lambda: redo(constraint))
         changed = ((constraint.name, constraint.region),)
         notes = () if self.optimizer is not None else (_NO_OPTIMIZER,)
-        self.journal.include(Step(None, text, str, [patch], (constraint.name,), changed, notes=notes))
+        held = sign * constraint.region.numel
+        self.journal.include(Step(None, text, str, [patch], (constraint.name,), changed, held=held, notes=notes))
 
     def _rehold(self, constraint: Constraint) -> None:
         self.holds.add(constraint)

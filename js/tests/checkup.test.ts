@@ -68,14 +68,12 @@ test("arrows, pages and ends move the cursor of a chart and stay in it", () => {
 
 test("of marks that follow one another alike the first has the words, and none lies on another", () => {
   const notes = ["", "lost", "lost", "", "lost"];
-  expect(marksOf(notes, 1000, 120)).toEqual([
-    { at: 1, text: "lost", before: false },
-    { at: 2, text: "", before: false },
-    { at: 4, text: "lost", before: true },
+  expect(marksOf(notes, 500, 120)).toEqual([
+    { at: 1, text: "lost" },
+    { at: 2, text: "" },
+    { at: 4, text: "lost" },
   ]);
-  // With the next one near they stand on the left; where there is no room on either side, nowhere.
-  expect(marksOf(notes, 500, 120).map(({ before }) => before)).toEqual([true, false, true]);
-  expect(marksOf(notes, 100, 120).map(({ text }) => text)).toEqual(["", "", ""]);
+  expect(marksOf(notes, 100, 120).map(({ text }) => text)).toEqual(["lost", "", ""]);
 });
 
 const gradient = (name: string, status: Status, more: Partial<GradientRow> = {}): GradientRow => ({

@@ -3,9 +3,9 @@ import type { Entry, GradientRow } from "../src/kernel/protocol";
 import { outcome } from "../src/panels/code-line";
 import { kernelWords } from "../src/panels/footer";
 import { bytes, count, dims, labelledShape, number, scientific } from "../src/panels/format";
-import { formOf, listOf, previewOf, previewText } from "../src/panels/forms";
+import { formOf, listOf, previewOf, previewText, seeded } from "../src/panels/forms";
 import { barScale, ratioText, tally } from "../src/panels/gradient-rows";
-import { conflictAt } from "../src/panels/history";
+import { conflictAt, touched } from "../src/panels/history";
 import { stays } from "../src/panels/keys";
 import { cellCount, regionText } from "../src/state/region-text";
 import { widthOf } from "../src/state/view";
@@ -92,6 +92,7 @@ test("an outcome tells what was rounded and which tied names changed", () => {
     code: "",
     cells: 27,
     names: ["a.weight", "b.weight"],
+    held: 0,
     rounded: 3,
     requested: ["1.0", "1.003"],
     stored: ["1.0", "1.0"],
@@ -102,6 +103,14 @@ test("an outcome tells what was rounded and which tied names changed", () => {
     "27 cells changed · asked 1.003 → stored 1.0, 3 cells rounded · also b.weight (tied) · said so",
   );
   expect(outcome({ ...entry, cells: 1, names: ["a.weight"], rounded: 0, notes: [] })).toBe("1 cell changed");
+  const hold = { ...entry, text: "Hold a.weight[3]", cells: 0, names: ["a.weight"], rounded: 0, notes: [] };
+  expect(outcome({ ...hold, held: 8 })).toBe("8 cells held");
+  expect(outcome({ ...hold, held: -1 })).toBe("1 cell released");
+  expect(outcome({ ...hold, cells: 2, held: 8, notes: ["call lab.step()"] })).toBe(
+    "2 cells changed · 8 cells held · call lab.step()",
+  );
+  expect(outcome({ ...hold, text: "Freeze a.weight" })).toBe("Freeze a.weight");
+  expect([touched({ ...hold, held: -8 }), touched(entry)]).toEqual([8, 27]);
 });
 
 const row = (norm: number | null, ratio: number | null = null): GradientRow => ({
@@ -179,6 +188,26 @@ test("copies and averages say from where, and of what only where that differs", 
     args: { source: "before", weight: "0.5" },
   });
   expect(formOf("copy-from", { ...context([4, 3]), sources: [] }).note).toContain("lab.offer");
+});
+
+test("what draws takes the seed that was typed, else the form's own; nothing else has one", () => {
+  const call = (name: "normal" | "uniform" | "init" | "prune" | "scale", values: Record<string, string>) => {
+    const made = formOf(name, context([4, 3])).call(values);
+    return made && seeded(made, "7");
+  };
+  const seedOf = (made: ReturnType<typeof call>) =>
+    made && "edit" in made ? (made.args as { seed?: string }).seed : "";
+  expect(seedOf(call("normal", { mean: "0", std: "1", seed: "" }))).toBe("7");
+  expect(seedOf(call("normal", { mean: "0", std: "1", seed: "3" }))).toBe("3");
+  expect(seedOf(call("uniform", { a: "0", b: "1", seed: "" }))).toBe("7");
+  expect(seedOf(call("init", { method: "normal_", seed: "" }))).toBe("7");
+  expect(seedOf(call("prune", { amount: "0.5", by: "random", seed: "" }))).toBe("7");
+  expect(seedOf(call("prune", { amount: "0.5", by: "random", seed: "3" }))).toBe("3");
+  expect(call("prune", { amount: "0.5", by: "magnitude", seed: "3" })).toEqual({
+    edit: "prune_",
+    args: { amount: "0.5", by: "magnitude" },
+  });
+  expect(seeded({ kind: "keep" }, "7")).toEqual({ kind: "keep" });
 });
 
 test("a rule shows the code for the selected cells, and has nothing to apply", () => {

@@ -1,3 +1,4 @@
+import { batch } from "@preact/signals";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { oneWindow } from "../src/panels/windows";
 import { createStore, type OpenTensor, type Store } from "../src/state/store";
@@ -33,8 +34,14 @@ test("another tensor closes a form, and the same one read again does not", () =>
   view.dialog.value = "fill";
   store.open.value = { ...opened("emb.weight"), view: "held" };
   expect(view.dialog.value).toBe("fill");
-  store.open.value = opened("fc.weight");
+  store.opening.value = "fc.weight";
   expect(view.dialog.value).toBeNull();
+  view.dialog.value = "fill";
+  batch(() => {
+    store.open.value = opened("fc.weight");
+    store.opening.value = "";
+  });
+  expect(view.dialog.value).toBe("fill");
   view.dialog.value = "save";
   store.open.value = opened("emb.weight");
   expect(view.dialog.value).toBe("save");

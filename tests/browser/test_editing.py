@@ -168,8 +168,10 @@ def test_a_value_that_does_not_fit_gives_an_alert_and_changes_no_byte(
     notebook: LiveNotebook, widget: Widget, text: str
 ) -> None:
     widget.open("fc.bias")
-    widget.dialog("Fill…", Value=text)
+    widget.button("Fill…").click()
+    widget.root.get_by_role("textbox", name="Value", exact=True).fill(text)
     expect(widget.alert).to_contain_text("fc.bias [5]")
+    expect(widget.button("Apply")).to_be_disabled()
     assert notebook.value("[changed(), len(lab.history)]") == [[], 0]  # J11
 
 

@@ -204,6 +204,7 @@ class Entry:
         edits: what was asked, with complete arguments (seeds too).
         text: in words.
         cells: how many changed.
+        held: how many were put under a hold; less than 0: released from one.
         names: names that changed, with all tied ones.
         requested, stored: the first eight changed cells as asked and as read back, 1-D.
         rounded: how many cells were stored otherwise than asked.
@@ -216,6 +217,7 @@ class Entry:
     edits: tuple[Edit, ...]
     text: str
     cells: int
+    held: int
     names: tuple[str, ...]
     requested: Tensor
     stored: Tensor
@@ -247,5 +249,6 @@ class Entry:
         return f"Entry({self})"
 
     def __str__(self) -> str:
-        cells = f"  ({self.cells} cell{'s' if self.cells != 1 else ''})" if self.cells else ""
+        many = self.cells or abs(self.held)
+        cells = f"  ({many} cell{'s' if many != 1 else ''})" if many else ""
         return f"{self.id}  {self.text}{cells}"

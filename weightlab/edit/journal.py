@@ -319,6 +319,7 @@ class Journal:
             edits=tuple(step.edit for step in steps if step.edit is not None),
             text=text,
             cells=sum(step.cells for step in steps),
+            held=sum(step.held for step in steps),
             names=names,
             requested=most.requested,
             stored=most.stored,

@@ -40,6 +40,7 @@ class Step:
     notes: tuple[str, ...] = ()
     moments: tuple[str, ...] = ()
     zeroed: Region | None = None
+    held: int = 0  # cells put under a hold; less than 0: released
     first: Patch | None = None  # of a stroke's first edit of the same cells
 
     def __post_init__(self) -> None:

@@ -143,6 +143,7 @@ def entry(entry: Entry, foreign: list[tuple[str, Region]] | None = None) -> Json
         "text": entry.text,
         "code": code,
         "cells": entry.cells,
+        "held": entry.held,
         "names": list(entry.names),
         "rounded": entry.rounded,
         "requested": texts(entry.requested),

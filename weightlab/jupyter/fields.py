@@ -77,7 +77,8 @@ EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
 # Values may come from a snapshot or an offered model instead: of which tensor, and of which part of it.
 _SOURCE: dict[str, Callable[[Any], bool]] = {"source": _label}
 _OF_SOURCE: dict[str, Callable[[Any], bool]] = {"tensor": _text(500), "part": _text(2000)}
-_MAY_HAVE: dict[str, dict[str, Callable[[Any], bool]]] = {"init_": {"seed": _maybe}, "lerp_": _OF_SOURCE}
+_SEED: dict[str, Callable[[Any], bool]] = {"seed": _maybe}
+_MAY_HAVE: dict[str, dict[str, Callable[[Any], bool]]] = {"init_": _SEED, "prune_": _SEED, "lerp_": _OF_SOURCE}
 _WHERE = ("below", "above", "smallest", "largest", "nan", "zero", "between", "size_between")
 
 

@@ -12,7 +12,7 @@ from weightlab.jupyter import describe
 from weightlab.jupyter.fields import AXIS, CELLS, NAME, STATISTIC, TEXT, VIEW, WHERE
 from weightlab.jupyter.laid_out import profile_bytes
 from weightlab.jupyter.operation import Buffers, Json, Operation
-from weightlab.jupyter.targets import target_region
+from weightlab.jupyter.targets import shown_cells, target_region
 from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -57,6 +57,7 @@ def region_of(session: Session, fields: Json, buffers: Sequence[Any], made: Buff
     region = Region.parse(fields["text"], info.shape, info.title)
     if "where" in fields:
         region = target_region(session.lab, info, {"region": fields["text"], "where": fields["where"]}, ())
+        made.append(shown_cells(region))
     axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
     return {
         "name": info.name,

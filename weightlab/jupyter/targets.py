@@ -135,9 +135,8 @@ def preview(tree: ParameterTree, edit: Edit) -> tuple[dict[str, Any], bytes]:
     with storage.writing(after):
         prepared.change(after)
     refuse_not_finite(prepared, target, before, after)
-    flat = edit.region.cells
-    shown = b"" if flat is None else flat.flatten()[:SHOWN_CELLS].double().numpy().tobytes()
     region = edit.region
+    flat = region.cells
     axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
     told = {
         "text": prepared.text,
@@ -148,7 +147,13 @@ def preview(tree: ParameterTree, edit: Edit) -> tuple[dict[str, Any], bytes]:
         "region": {"text": str(region), "numel": region.numel, "axes": [list(axis) for axis in axes]},
         "truncated": flat is not None and flat.numel() > SHOWN_CELLS,
     }
-    return told, shown
+    return told, shown_cells(region)
+
+
+def shown_cells(region: Region) -> bytes:
+    """The first cells of a region that lists them, as flat float64 indices for the page; nothing of a box."""
+    flat = region.cells
+    return b"" if flat is None else flat.flatten()[:SHOWN_CELLS].double().cpu().numpy().tobytes()
 
 
 def _range(cells: Tensor) -> list[float] | None:

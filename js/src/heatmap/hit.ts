@@ -1,6 +1,6 @@
 /** What lies under a point of the picture: a cell, a label, the frame of a block, or nothing. Pure. */
 import { type Axis, cellAt, extent } from "./axis";
-import { blockRegion, facetRegion, type Label, labelAt } from "./labels";
+import { blockRegion, columnAt, facetRegion, type Label, labelAt, type Named, rowAt } from "./labels";
 import { isBlank, type Sheet } from "./layout";
 import type { Point, Target } from "./tools";
 import type { View } from "./viewport";
@@ -23,9 +23,18 @@ function along(axis: Axis, origin: number, at: number, room: number): Along {
   };
 }
 
-function targetAt(sheet: Sheet, labels: Label[], x: number, y: number, row: Along, column: Along): Target {
-  const label = labelAt(labels, x, y);
-  if (label) return { kind: "region", region: label.region };
+/** In the margins every row, column and facet can be pointed at, whether its number is printed or not. */
+function namedAt(sheet: Sheet, view: View, labels: Label[], x: number, y: number, at: Record<"row" | "column", Along>) {
+  if (x < 0) return at.row.inside ? rowAt(sheet, view, at.row.cell) : null;
+  const band = labels.find(({ kind, box }) => kind !== "row" && y >= box.y0 && y < box.y1);
+  if (!band || !at.column.inside) return null;
+  const below = along(view.rows, view.y, band.box.y1 + 1, view.area.height).cell;
+  return columnAt(sheet, view, at.column.cell, Math.floor(below / sheet.block_rows));
+}
+
+function targetAt(sheet: Sheet, label: Label | null, named: Named | null, row: Along, column: Along): Target {
+  if (named && !(named.thin && label)) return { kind: "region", region: named.region, text: named.text };
+  if (label) return { kind: "region", region: label.region, text: label.text };
   if (!row.inside || !column.inside || isBlank(sheet, row.cell, column.cell)) return { kind: "nothing" };
   if (!row.gap && !column.gap) return { kind: "cell", cell: { row: row.cell, column: column.cell } };
   if (sheet.facets === 1) {
@@ -43,5 +52,6 @@ export function hit(sheet: Sheet, view: View, labels: Label[], x: number, y: num
   const row = along(view.rows, view.y, y, view.area.height);
   const column = along(view.columns, view.x, x, view.area.width);
   const nearest = { row: row.cell, column: column.cell };
-  return { x, y, nearest, target: targetAt(sheet, labels, x, y, row, column) };
+  const named = namedAt(sheet, view, labels, x, y, { row, column });
+  return { x, y, nearest, target: targetAt(sheet, labelAt(labels, x, y), named, row, column) };
 }

@@ -13,7 +13,7 @@ import { cancel, IDLE, move, paintedIndices, press, release, span } from "./tool
 import { pan, reveal, visible } from "./viewport";
 
 /** What painting asks for: zeros are written as zeros (-0 is another number), all else as the text that was typed. */
-export function brushCall(text: string, mode: BrushMode = "set"): EditCall | HoldCall {
+export function brushCall(text: string, mode: Exclude<BrushMode, "select"> = "set"): EditCall | HoldCall {
   const value = text.trim();
   switch (mode) {
     case "set":
@@ -67,6 +67,8 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     if (space === "down") space = "dragged";
     picture.gesture = press(middle ? "pan" : store.tool.peek(), point, session.sheet, store.brush_size.peek());
     if (picture.gesture.kind === "idle") return;
+    const takes = event.altKey || event.shiftKey;
+    if (picture.gesture.kind === "brush" && takes) picture.gesture = { ...picture.gesture, takes };
     pointer = event.pointerId;
     host.setPointerCapture(pointer);
     const selected = store.selection.peek();
@@ -114,9 +116,11 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     drop();
     if (!commit) return;
     if (commit.kind === "brush") {
-      const call = brushCall(store.brush_value.peek(), store.brush_mode.peek());
+      const mode = store.brush_mode.peek();
       const painted = paintedIndices(session.sheet, commit.cells);
       const cells = extra.peek()?.cellsWithColours(store, painted) ?? painted;
+      if (mode === "select") return actions.selectCells(cells, commit.takes ? "take" : "add");
+      const call = brushCall(store.brush_value.peek(), mode);
       void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
       return;
     }

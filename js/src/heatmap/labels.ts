@@ -152,18 +152,77 @@ export function blockRegion(sheet: Sheet, row: number, column: number, of: "rows
   return regionAt(sheet, steps(sheet, sheet.layout[of]), 0, of === "rows" ? row : column, null);
 }
 
-function rowLabels(sheet: Sheet, view: View): Label[] {
+/** Which steps the margin counts in, and of which one its labels are. `alone`: the only facet on screen. */
+interface Counted {
+  all: Step[];
+  level: number;
+  step: Step;
+  alone: number | null;
+}
+
+function countedRows(sheet: Sheet, view: View): Counted | null {
   const all = steps(sheet, sheet.layout.rows);
-  if (all.length === 0) return [];
   const seen = visible(view);
-  const axis = view.rows;
   const block = sheet.block_rows;
   const one_line = Math.floor(seen.row0 / block) === Math.floor((seen.row1 - 1) / block);
   const outer = one_line ? chosen(all, seen.row0 % block, ((seen.row1 - 1) % block) + 1) : 0;
-  const level = deeper(all, outer, axis, () => 14);
-  const step = all[level] as Step;
+  const level = deeper(all, outer, view.rows, () => 14);
+  const step = all[level];
   // Above every line of facets the count begins anew, and a label says which facets only when all on screen are one.
   const alone = sheet.facets > 1 && one_line && sheet.wrap === 1 ? Math.floor(seen.row0 / block) : null;
+  return step ? { all, level, step, alone } : null;
+}
+
+function countedColumns(sheet: Sheet, view: View): Counted | null {
+  const all = steps(sheet, sheet.layout.columns);
+  const seen = visible(view);
+  const outer = chosen(all, seen.column0, seen.column1);
+  const level = deeper(all, outer, view.columns, (of) => longestOf(of) * CHARACTER + 10);
+  const step = all[level];
+  return step ? { all, level, step, alone: null } : null;
+}
+
+/** What the margin stands for beside a cell, also where no number is printed. */
+export interface Named {
+  region: AxisRange[];
+  text: string;
+  /** Less than a pixel: nobody can point at it, and a printed neighbour is what is meant. */
+  thin: boolean;
+}
+
+function namedAt(sheet: Sheet, counted: Counted, axis: Axis, at: number): Named {
+  const { all, level, step, alone } = counted;
+  const said = all.slice(0, level + 1).filter((each) => !each.group || each === step);
+  const text = said.map((each) => `${nameOfStep(sheet, each)} ${textOf(sheet, each, countAt(each, at))}`).join(" ");
+  const thin = extentOf(axis, step.starts ? 1 : step.stride, at) < 1;
+  return { region: regionAt(sheet, all, level, at, alone), text, thin };
+}
+
+export function rowAt(sheet: Sheet, view: View, row: number): Named | null {
+  const counted = countedRows(sheet, view);
+  return counted && namedAt(sheet, counted, view.rows, row % sheet.block_rows);
+}
+
+/** The column, or where there are facets the one of them in this line of blocks. */
+export function columnAt(sheet: Sheet, view: View, column: number, line: number): Named | null {
+  if (sheet.facets === 1) {
+    const counted = countedColumns(sheet, view);
+    return counted && namedAt(sheet, counted, view.columns, column);
+  }
+  const facet = line * sheet.wrap + Math.floor(column / sheet.block_columns);
+  if (facet >= sheet.facets) return null;
+  const region = facetRegion(sheet, facet);
+  const name = sheet.layout.facets.map((axis) => nameOf(sheet, axis)).join(" ");
+  return { region, text: `${name} ${facetText(sheet, region)}`, thin: false };
+}
+
+function rowLabels(sheet: Sheet, view: View): Label[] {
+  const counted = countedRows(sheet, view);
+  if (!counted) return [];
+  const { all, level, step, alone } = counted;
+  const seen = visible(view);
+  const axis = view.rows;
+  const block = sheet.block_rows;
   const every = step.starts ? 1 : thin(extentOf(axis, step.stride, seen.row0), 16);
   const out: Label[] = [];
   const name = nameOfStep(sheet, step);
@@ -215,12 +274,10 @@ function topLabels(sheet: Sheet, view: View): Label[] {
   const out: Label[] = [];
   const axis = view.columns;
   const facets = sheet.facets > 1;
-  const all = facets ? [] : steps(sheet, sheet.layout.columns);
-  if (!facets && all.length === 0) return out;
-  const level = facets
-    ? 0
-    : deeper(all, chosen(all, seen.column0, seen.column1), axis, (of) => longestOf(of) * CHARACTER + 10);
-  const step: Step = facets ? { axis: -1, stride: sheet.block_columns, size: sheet.facets } : (all[level] as Step);
+  const counted = facets ? null : countedColumns(sheet, view);
+  if (!facets && !counted) return out;
+  const { all, level } = counted ?? { all: [], level: 0 };
+  const step: Step = counted?.step ?? { axis: -1, stride: sheet.block_columns, size: sheet.facets };
   const axis_name = facets ? sheet.layout.facets.map((each) => nameOf(sheet, each)).join(" ") : nameOfStep(sheet, step);
   const pitch = extentOf(axis, step.stride, seen.column0);
   const digits = longestOf(step) + (facets ? (sheet.layout.facets.length - 1) * 2 : 0);

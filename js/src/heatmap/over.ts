@@ -34,14 +34,16 @@ export function brushColour(store: Store): string {
   return css(rgb(plain, entryOf(value, scale)));
 }
 
-/** Cells that a preview or a selection lists one by one; read from their bytes once. */
+/** Cells that a preview, a condition or a selection lists one by one; read from their bytes once. */
 export class Listed {
   private known: { from: ArrayBufferView; sheet: Sheet; cells: number[] } | null = null;
 
   of(store: Store, sheet: Sheet): Painted | null {
     const preview = store.preview.peek();
-    const from = preview?.picked.byteLength ? preview.picked : store.selection.peek()?.cells;
-    if (!from) return null;
+    // An interval of the colour bar is shown by the colours themselves.
+    const picked = Array.isArray(store.where.peek()?.value) ? null : store.picked.peek()?.marks;
+    const from = preview ? preview.picked : (picked ?? store.selection.peek()?.cells);
+    if (!from?.byteLength) return null;
     if (this.known?.from !== from || this.known.sheet !== sheet) {
       this.known = { from, sheet, cells: cellsOfFlat(sheet, numbersOf(from)) };
     }
@@ -73,6 +75,7 @@ export function overlayScene(over: Over): OverlayScene {
   const shown = (places: AxisRange[][]): Rect[] => places.flatMap((ranges) => rectsOfRegion(sheet, ranges, seen, gap));
   const rects = (regions: AxisRange[][]): Rect[] => shown(placesOf(sheet, regions));
   const selection = store.selection.peek();
+  const selects = store.brush_mode.peek() === "select";
   const dragged = draggedRegion(gesture, sheet);
   const preview = store.preview.peek();
   const held = (store.lab.peek()?.holds ?? []).filter((hold) => hold.name === session.name);
@@ -87,7 +90,7 @@ export function overlayScene(over: Over): OverlayScene {
     colours: look.plain,
     theme: stage.theme(),
     selected:
-      !selection || dragged || gesture.kind === "brush" || selection.cells
+      !selection || dragged || (gesture.kind === "brush" && !selects) || selection.cells
         ? []
         : rects(selection.parts ?? [selection.region.axes]),
     preview: dragged ? shown(dragged) : preview?.picked.byteLength === 0 ? rects([preview.region.axes]) : [],
@@ -97,8 +100,16 @@ export function overlayScene(over: Over): OverlayScene {
       store.tool.peek() === "brush" && hover?.target.kind === "cell"
         ? footprint(hover.nearest, store.brush_size.peek())
         : null,
-    painted: gesture.kind === "brush" ? { cells: gesture.cells, colour: brushColour(store) } : over.painted,
+    painted: gesture.kind === "brush" ? stroke(gesture, selects ? over.painted : null, store) : over.painted,
   };
+}
+
+/** A stroke as it would end: with what is selected, or without what it takes away. */
+function stroke({ cells, takes }: Extract<Gesture, { kind: "brush" }>, before: Painted | null, store: Store): Painted {
+  const kept = takes
+    ? [...(before?.cells ?? [])].filter((cell) => !cells.has(cell))
+    : [...(before?.cells ?? []), ...cells];
+  return { cells: before || takes ? kept : cells, colour: brushColour(store) };
 }
 
 function draggedRegion(gesture: Gesture, sheet: Sheet): AxisRange[][] | null {

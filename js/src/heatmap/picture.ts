@@ -93,6 +93,7 @@ export class Picture {
         void [store.revision.value, store.reduction.value, lookOf(store), store.selection.value];
         void [store.tool.value, store.brush_size.value, store.brush_value.value, store.brush_mode.value];
         void [store.hello.value, store.lab.value, store.preview.value, store.held.value];
+        void store.picked.value;
         void [store.profile.value, store.rgb.value, extra.value];
         this.redraw();
       }),
@@ -358,7 +359,8 @@ export class Picture {
       const edge = extra.peek()?.edgeText({ store, actions, session, redraw }, cell) ?? "";
       bin = [bin, edge].filter(Boolean).join(" · ");
     }
-    this.show({ text: found ? line(found) : "", was: found?.was ? `was ${found.was}` : "", bin });
+    const beside = this.hover?.target.kind === "region" ? (this.hover.target.text ?? "") : "";
+    this.show({ text: found ? line(found) : beside, was: found?.was ? `was ${found.was}` : "", bin });
   }
 
   private show(next: Shown): void {

@@ -8,8 +8,11 @@ import type { AxisRange, Cell, Rect, Sheet } from "./layout";
 import { flatOf, indexOf, isBlank } from "./layout";
 import { regionsOfRect } from "./regions";
 
-/** What is under the pointer: a cell, or a label or frame that stands for a region. */
-export type Target = { kind: "cell"; cell: Cell } | { kind: "region"; region: AxisRange[] } | { kind: "nothing" };
+/** What is under the pointer: a cell, or a place in a margin or a frame that stands for a region, with its name. */
+export type Target =
+  | { kind: "cell"; cell: Cell }
+  | { kind: "region"; region: AxisRange[]; text?: string }
+  | { kind: "nothing" };
 
 export interface Point {
   x: number;
@@ -25,12 +28,12 @@ export type Gesture =
   | { kind: "pan"; x: number; y: number }
   | { kind: "select"; from: Cell; to: Cell; x: number; y: number; dragged: boolean }
   | { kind: "label"; region: AxisRange[] }
-  | { kind: "brush"; last: Cell; cells: Set<number>; full: boolean };
+  | { kind: "brush"; last: Cell; cells: Set<number>; full: boolean; takes?: boolean };
 
 export type Commit =
   | { kind: "select"; regions: AxisRange[][]; cursor: Cell }
   | { kind: "label"; region: AxisRange[] }
-  | { kind: "brush"; cells: Set<number> };
+  | { kind: "brush"; cells: Set<number>; takes: boolean };
 
 export const IDLE: Gesture = { kind: "idle" };
 /** A painted cell travels as 8 bytes, and a message from the page may hold 512 KiB. */
@@ -92,7 +95,7 @@ export function release(gesture: Gesture, sheet: Sheet): Commit | null {
       return regions.length === 0 ? null : { kind: "select", regions, cursor: gesture.to };
     }
     case "brush":
-      return gesture.cells.size > 0 ? { kind: "brush", cells: gesture.cells } : null;
+      return gesture.cells.size > 0 ? { kind: "brush", cells: gesture.cells, takes: gesture.takes ?? false } : null;
     default:
       return assertNever(gesture);
   }

@@ -74,6 +74,8 @@ export interface Entry {
   text: string;
   code: string;
   cells: number;
+  /** Cells that were put under a hold; less than 0: released from one. */
+  held: number;
   names: string[];
   rounded: number;
   requested: string[];
@@ -194,7 +196,7 @@ export interface EditArguments {
   normal_: { mean: NumberText; std: NumberText; seed: Seed };
   uniform_: { a: NumberText; b: NumberText; seed: Seed };
   init_: { method: string; seed?: Seed };
-  prune_: { amount: NumberText; by: "magnitude" | "random" };
+  prune_: { amount: NumberText; by: "magnitude" | "random"; seed?: Seed };
   quantize_: { bits: NumberText };
   requires_grad_: { flag: boolean };
 }

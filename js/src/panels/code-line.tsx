@@ -12,6 +12,9 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   const behind = entry && store.behind.value?.entry === entry.id ? store.behind.value : null;
   const code = useRef<HTMLElement>(null);
   const copied = useSignal(false);
+  const empty = entry?.held
+    ? "a hold acts after each optimizer step: plain PyTorch has no line for it"
+    : "the PyTorch of the last edit stands here";
   /** The entry whose code is unfolded over the picture: another one begins folded. */
   const unfolded = useSignal<number | null>(null);
   const cut = useSignal(false);
@@ -45,7 +48,7 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
 
   return (
     <div class={`wl-codeline${whole ? " wl-whole" : ""}`}>
-      <code ref={code} class="wl-num" data-wl="code" title={entry?.code}>
+      <code ref={code} class="wl-num" data-wl="code" data-empty={empty} title={entry?.code}>
         {entry?.code ?? ""}
       </code>
       {entry && (further > 0 || cut.value || whole) && (
@@ -61,7 +64,7 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
           {whole ? "fold" : further > 0 ? `+${plural(further, "line")}` : "more"}
         </button>
       )}
-      <button type="button" class="wl-copy" disabled={!entry} onClick={() => void copy()} title="Copy this line">
+      <button type="button" class="wl-copy" disabled={!entry?.code} onClick={() => void copy()} title="Copy this line">
         <span aria-live="polite">{copied.value ? "Copied" : "Copy"}</span>
       </button>
       <span class="wl-aside">
@@ -100,7 +103,9 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
 /** `27 cells changed · asked 1.003, stored 1.0 (27 rounded) · also decoder.weight · note` */
 export function outcome(entry: Entry | undefined): string {
   if (!entry) return "";
-  const parts = [`${plural(entry.cells, "cell")} changed`];
+  const { cells, held } = entry;
+  const parts = cells > 0 ? [`${plural(cells, "cell")} changed`] : held === 0 ? [entry.text] : [];
+  if (held !== 0) parts.push(`${plural(Math.abs(held), "cell")} ${held > 0 ? "held" : "released"}`);
   if (entry.rounded > 0) {
     const at = entry.requested.findIndex((text, index) => text !== entry.stored[index]);
     const example = at >= 0 ? `asked ${entry.requested[at]} → stored ${entry.stored[at]}` : "";

@@ -3,6 +3,7 @@ import { useRef } from "preact/hooks";
 import type { Comparison } from "../state/store";
 import type { Page } from "../state/view";
 import { count, number, plural } from "./format";
+import { kernelGone } from "./kernel-gone";
 import { useDialog } from "./use-dialog";
 
 export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
@@ -67,7 +68,8 @@ export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
                         type="button"
                         class="wl-ghost"
                         aria-label={`Restore ${row.name}`}
-                        title="This tensor as it was then; can be undone"
+                        disabled={kernelGone(store) !== ""}
+                        title={kernelGone(store) || "This tensor as it was then; can be undone"}
                         onClick={async (event) => {
                           event.stopPropagation();
                           await actions.restore(of.label, row.name);

@@ -5,8 +5,9 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { FormName, Page } from "../state/view";
-import { type Context, type Field, formOf, previewOf, previewText } from "./forms";
-import { TargetChoice } from "./target";
+import { numel } from "./format";
+import { type Context, type Field, formOf, previewOf, previewText, seeded } from "./forms";
+import { meantCells, TargetChoice } from "./target";
 import { useDialog } from "./use-dialog";
 
 /** A pause in typing: long enough not to ask for every letter. */
@@ -28,8 +29,10 @@ export function Dialog({ page, name, context }: Props) {
   const busy = useSignal(false);
   const refused = useSignal("");
   const box = useRef<HTMLDivElement>(null);
+  const drawn = useRef(String(Math.floor(Math.random() * 2 ** 31)));
   const typed = trimmed(values.value);
-  const call = form.call(typed);
+  const plain = form.call(typed);
+  const call = plain && seeded(plain, drawn.current);
   const region = form.region?.(typed);
   const asked = call && previewOf(call);
   const error = store.alert.value?.message ?? refused.value;
@@ -80,8 +83,10 @@ export function Dialog({ page, name, context }: Props) {
     const asks = form.call(now);
     if (!asks || busy.value) return;
     busy.value = true;
-    const done = await actions.edit(asks, form.region?.(now));
+    const done = await actions.edit(seeded(asks, drawn.current), form.region?.(now));
     busy.value = false;
+    // Repeated elsewhere it draws anew: alike filters would stay alike.
+    if (done) store.last.value = asks;
     if (done && alive.current && view.dialog.value === name) view.dialog.value = null;
   }
 
@@ -104,7 +109,9 @@ export function Dialog({ page, name, context }: Props) {
         {form.region === undefined && (
           <p class="wl-dim wl-on">
             <span>
-              on <b class="wl-num">{context.tensor}</b> {store.selection.value?.region.text ?? "whole"}
+              on <b class="wl-num">{context.tensor}</b> {store.selection.value?.region.text ?? ""}
+              {" · "}
+              <span class="wl-num">{meantCells(store, numel(context.shape))}</span>
             </span>
             <TargetChoice store={store} />
           </p>
@@ -115,7 +122,7 @@ export function Dialog({ page, name, context }: Props) {
             {form.fields.map((field) => (
               <label key={field.key}>
                 <span>{field.label}</span>
-                <Input field={field} />
+                <Input field={field.key === "seed" ? { ...field, placeholder: drawn.current } : field} />
               </label>
             ))}
           </div>
@@ -134,7 +141,7 @@ export function Dialog({ page, name, context }: Props) {
             {form.code ? "Close" : "Cancel"}
           </button>
           {!form.code && (
-            <button type="submit" class="wl-main" disabled={!call}>
+            <button type="submit" class="wl-main" disabled={!call || refused.value !== ""}>
               Apply
             </button>
           )}

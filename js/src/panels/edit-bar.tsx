@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { FormName, Page } from "../state/view";
 import { CodeLine } from "./code-line";
 import { Dialog } from "./dialogs";
+import { kernelGone } from "./kernel-gone";
 import { Menu } from "./menu";
 import { oneWindow } from "./windows";
 
@@ -43,12 +44,14 @@ export function EditBar(page: Page) {
   const tensors = store.hello.value?.tensors;
   const name = store.open.value?.name;
   const at = name !== undefined && tensors ? tensors.name.indexOf(name) : -1;
+  const gone = kernelGone(store);
   const refused =
     at >= 0 && tensors && !tensors.editable[at] ? tensors.reason[at] || "This tensor cannot be edited." : "";
-  const off = at < 0 || refused !== "" || store.kernel.value === "restarted";
+  const why = gone || refused;
+  const off = at < 0 || why !== "";
   const history = store.lab.value?.history;
-  const canUndo = (history?.position ?? 0) > 0;
-  const canRedo = history ? history.position < history.entries.length : false;
+  const canUndo = !gone && (history?.position ?? 0) > 0;
+  const canRedo = !gone && history ? history.position < history.entries.length : false;
   const shape = tensors?.shape[at] ?? [];
   const start = store.selection.value?.region.axes[0]?.[0] ?? 0;
   const lab = store.lab.value;
@@ -71,7 +74,7 @@ export function EditBar(page: Page) {
           type="button"
           class="wl-main"
           disabled={off}
-          title={refused || "Set the selected cells to zero"}
+          title={why || "Set the selected cells to zero"}
           onClick={() => void actions.edit({ edit: "zero_", args: {} })}
         >
           Zero
@@ -81,7 +84,7 @@ export function EditBar(page: Page) {
             key={dialog}
             type="button"
             disabled={off}
-            title={refused || title}
+            title={why || title}
             aria-haspopup="dialog"
             aria-expanded={form === dialog}
             onClick={() => open(dialog)}
@@ -91,14 +94,14 @@ export function EditBar(page: Page) {
         ))}
         <Menu
           text="Hold"
-          title={refused || "Protect the selected cells from the optimizer"}
+          title={why || "Protect the selected cells from the optimizer"}
           off={off}
           up
           items={items(HOLDS)}
         />
         <Menu
           text="More…"
-          title={refused || "Further operations"}
+          title={why || "Further operations"}
           off={off}
           up
           items={[
@@ -112,10 +115,15 @@ export function EditBar(page: Page) {
         />
         <span class="wl-grow" />
         <span class="wl-back">
-          <button type="button" disabled={!canUndo} title="Undo (Ctrl+Z)" onClick={() => void actions.undo()}>
+          <button type="button" disabled={!canUndo} title={gone || "Undo (Ctrl+Z)"} onClick={() => void actions.undo()}>
             Undo
           </button>
-          <button type="button" disabled={!canRedo} title="Redo (Ctrl+Shift+Z)" onClick={() => void actions.redo()}>
+          <button
+            type="button"
+            disabled={!canRedo}
+            title={gone || "Redo (Ctrl+Shift+Z)"}
+            onClick={() => void actions.redo()}
+          >
             Redo
           </button>
         </span>

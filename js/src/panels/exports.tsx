@@ -3,6 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Page } from "../state/view";
 import { bytes } from "./format";
+import { kernelGone } from "./kernel-gone";
 import { Menu } from "./menu";
 import { useDialog } from "./use-dialog";
 
@@ -10,6 +11,7 @@ export function Exports({ page, empty }: { page: Page; empty: boolean }) {
   const { actions, view } = page;
   const script = useSignal("");
   const copied = useSignal(false);
+  const gone = kernelGone(page.store);
   const close = (): void => {
     actions.dismiss();
     view.dialog.value = null;
@@ -46,8 +48,8 @@ export function Exports({ page, empty }: { page: Page; empty: boolean }) {
       <button
         type="button"
         class="wl-ghost"
-        disabled={empty}
-        title="The history as a plain PyTorch script"
+        disabled={empty || gone !== ""}
+        title={gone || "The history as a plain PyTorch script"}
         onClick={() => void copy()}
       >
         <span aria-live="polite">{copied.value ? "Copied" : "Copy as Python"}</span>
@@ -55,9 +57,9 @@ export function Exports({ page, empty }: { page: Page; empty: boolean }) {
       <Menu
         text="⋯"
         name="Export"
-        title="Recipe and file"
+        title={gone || "Recipe and file"}
         kind="wl-ghost"
-        off={page.store.hello.value === null}
+        off={page.store.hello.value === null || gone !== ""}
         items={[
           { label: "Download recipe", off: empty, run: () => void download() },
           {
@@ -161,7 +163,12 @@ function Save({ page, close }: { page: Page; close(): void }) {
           <button type="button" onClick={close}>
             Close
           </button>
-          <button type="submit" class="wl-main" aria-disabled={busy.value} disabled={name === ""}>
+          <button
+            type="submit"
+            class="wl-main"
+            aria-disabled={busy.value}
+            disabled={name === "" || kernelGone(store) !== ""}
+          >
             {replace ? "Replace" : "Save"}
           </button>
         </footer>

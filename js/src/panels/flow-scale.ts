@@ -109,21 +109,16 @@ export function barsPath(
 export interface Mark {
   at: number;
   text: string;
-  /** The words stand left of it: on its right is another mark, or no room. */
-  before: boolean;
 }
 
-/** Places that a chart marks; the first of each kind in a row has the words, where they lie on no other words. */
+/** Places that a chart marks; the first of each kind in a row has the words, where they do not lie on those before. */
 export function marksOf(notes: readonly string[], width: number, room: number): Mark[] {
-  const x = (at: number): number => placeX(at, notes.length, width);
-  let free = 0;
+  let free = Number.NEGATIVE_INFINITY;
   return notes.flatMap((text, at): Mark[] => {
     if (!text) return [];
-    const next = notes.findIndex((other, later) => later > at && other !== "");
-    const open = Math.min(width, next < 0 ? width : x(next)) - x(at) >= room;
-    const before = !open && x(at) - room >= free;
-    if (text === notes[at - 1] || x(at) < free || !(open || before)) return [{ at, text: "", before: false }];
-    free = x(at) + (before ? 0 : room);
-    return [{ at, text, before }];
+    const x = placeX(at, notes.length, width);
+    if (text === notes[at - 1] || x < free) return [{ at, text: "" }];
+    free = x + room;
+    return [{ at, text }];
   });
 }

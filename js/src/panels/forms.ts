@@ -46,6 +46,7 @@ const field = (key: string, label: string, placeholder: string, start = ""): Fie
   placeholder,
   start,
 });
+/** Its placeholder is the seed that was drawn when the form opened: the preview is what will be. */
 const SEED = field("seed", "Seed", "any");
 const BOUNDS = [field("min", "Minimum", "none"), field("max", "Maximum", "none")];
 
@@ -118,9 +119,13 @@ const FORMS: Record<Exclude<FormName, Given>, Form> = {
     fields: [
       field("amount", "Amount", "0.2 a share, 20 a count"),
       { key: "by", label: "By", placeholder: "", start: "magnitude", choices: ["magnitude", "random"] },
+      SEED,
     ],
-    call: ({ amount, by }) =>
-      amount ? { edit: "prune_", args: { amount, by: by === "random" ? "random" : "magnitude" } } : null,
+    call({ amount, by, seed }) {
+      if (!amount) return null;
+      if (by !== "random") return { edit: "prune_", args: { amount, by: "magnitude" } };
+      return { edit: "prune_", args: { amount, by, ...(seed ? { seed } : {}) } };
+    },
   },
   quantize: {
     title: "Quantize",
@@ -223,6 +228,23 @@ export function formOf(name: FormName, context: Context): Form {
 export function previewOf(call: EditCall | HoldCall): EditCall | null {
   if ("edit" in call) return call.edit === "requires_grad_" ? null : call;
   return call.kind === "clamp" ? { edit: "clamp_", args: { min: call.min, max: call.max } } : null;
+}
+
+/** The same call with a seed where it draws and has none. */
+export function seeded(call: EditCall | HoldCall, seed: string): EditCall | HoldCall {
+  if (!("edit" in call)) return call;
+  switch (call.edit) {
+    case "normal_":
+      return { ...call, args: { ...call.args, seed: call.args.seed ?? seed } };
+    case "uniform_":
+      return { ...call, args: { ...call.args, seed: call.args.seed ?? seed } };
+    case "init_":
+      return { ...call, args: { ...call.args, seed: call.args.seed ?? seed } };
+    case "prune_":
+      return call.args.by === "random" ? { ...call, args: { ...call.args, seed: call.args.seed ?? seed } } : call;
+    default:
+      return call;
+  }
 }
 
 /** `27 of 864 cells change · −0.31 … 0.42 → 0` */

@@ -2,6 +2,7 @@
 import type { ModelInfo } from "../kernel/protocol";
 import type { Page } from "../state/view";
 import { plural } from "./format";
+import { kernelGone } from "./kernel-gone";
 
 const STAGES = [
   ["picture", "Picture", "One tensor (M)"],
@@ -11,7 +12,8 @@ const STAGES = [
 
 export function Header({ store, actions, view }: Page) {
   const model = store.hello.value?.model;
-  const ready = model !== undefined && store.kernel.value !== "restarted";
+  const gone = kernelGone(store);
+  const ready = model !== undefined && !gone;
   const slim = view.width.value === "slim";
   return (
     <header class="wl-header">
@@ -52,7 +54,7 @@ export function Header({ store, actions, view }: Page) {
           </button>
         ))}
       </span>
-      <label class="wl-check" title="Check the gradients after each edit">
+      <label class="wl-check" title={gone || "Check the gradients after each edit"}>
         <input
           type="checkbox"
           disabled={!ready}
@@ -65,7 +67,10 @@ export function Header({ store, actions, view }: Page) {
         type="button"
         disabled={!ready}
         title={
-          model?.batch === false ? "No batch was given: a made-up input is used" : "One backward pass; leaves no trace"
+          gone ||
+          (model?.batch === false
+            ? "No batch was given: a made-up input is used"
+            : "One backward pass; leaves no trace")
         }
         onClick={() => {
           view.tab.value = "rows";

@@ -5,6 +5,7 @@ import type { Alert } from "../state/store";
 import type { Page } from "../state/view";
 import { Exports } from "./exports";
 import { count } from "./format";
+import { kernelGone } from "./kernel-gone";
 
 export function History(page: Page) {
   const { store, actions } = page;
@@ -12,6 +13,7 @@ export function History(page: Page) {
   const entries = history?.entries ?? [];
   const position = history?.position ?? 0;
   const conflict = conflictAt(store.alert.value, history);
+  const gone = kernelGone(store);
   const list = useRef<HTMLOListElement>(null);
   // The present stays in sight; where it is in sight already, nothing moves.
   useLayoutEffect(() => {
@@ -39,6 +41,7 @@ export function History(page: Page) {
               current={at === position - 1}
               undone={at >= position}
               conflict={conflict === entry.id}
+              gone={gone}
               go={() => void actions.jump(entry.id)}
             />
           ))
@@ -48,6 +51,7 @@ export function History(page: Page) {
           current={position === 0}
           undone={false}
           conflict={conflict === 0}
+          gone={gone}
           go={() => void actions.jump(0)}
         />
       </ol>
@@ -68,6 +72,9 @@ export function conflictAt(alert: Alert | null, history: Past | undefined): numb
   return history.entries[history.position - (alert.retry === "undo" ? 1 : 0)]?.id;
 }
 
+/** Cells that an entry changed, or else those that it holds or releases. */
+export const touched = ({ cells, held }: Entry): number => cells || Math.abs(held);
+
 interface ItemProps {
   /** Absent: the model as loaded. */
   entry?: Entry;
@@ -75,15 +82,17 @@ interface ItemProps {
   current: boolean;
   undone: boolean;
   conflict: boolean;
+  /** Why nothing can be gone to; empty while the kernel is there. */
+  gone: string;
   go(): void;
 }
 
-function Item({ entry, number, current, undone, conflict, go }: ItemProps) {
+function Item({ entry, number, current, undone, conflict, gone, go }: ItemProps) {
   const title = entry
     ? [entry.text, undone ? "undone: go here to bring it back" : "", entry.names.join(", "), entry.code]
     : ["the model as loaded"];
   const pick = (): void => {
-    if (!current) go();
+    if (!current && !gone) go();
   };
   return (
     <li
@@ -91,7 +100,8 @@ function Item({ entry, number, current, undone, conflict, go }: ItemProps) {
       // biome-ignore lint/a11y/noNoninteractiveTabindex: a button in each row would read twice; the row itself is picked.
       tabIndex={0}
       aria-current={current ? "true" : undefined}
-      title={title.filter(Boolean).join("\n")}
+      aria-disabled={gone !== ""}
+      title={gone || title.filter(Boolean).join("\n")}
       onClick={pick}
       onKeyDown={(event) => {
         if (event.key === "Enter" || event.key === " ") {
@@ -113,7 +123,7 @@ function Item({ entry, number, current, undone, conflict, go }: ItemProps) {
       {conflict ? (
         <span class="wl-mark">conflict</span>
       ) : (
-        entry && entry.cells > 0 && <span class="wl-num">{count(entry.cells)}</span>
+        entry && touched(entry) > 0 && <span class="wl-num">{count(touched(entry))}</span>
       )}
     </li>
   );

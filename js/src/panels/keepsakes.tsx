@@ -3,9 +3,11 @@ import { useSignal } from "@preact/signals";
 import type { Actions } from "../state/actions";
 import type { Page } from "../state/view";
 import { count } from "./format";
+import { kernelGone } from "./kernel-gone";
 
 export function Holds({ store, actions }: Page) {
   const holds = store.lab.value?.holds ?? [];
+  const gone = kernelGone(store);
   if (holds.length === 0) return null;
   return (
     <section class="wl-section wl-kept">
@@ -20,6 +22,8 @@ export function Holds({ store, actions }: Page) {
               type="button"
               class="wl-plain wl-text"
               aria-label={`Show hold ${hold.id}`}
+              disabled={gone !== ""}
+              title={gone || hold.text}
               onClick={() => void actions.openTensor(hold.name, "held")}
             >
               {hold.text}
@@ -29,6 +33,8 @@ export function Holds({ store, actions }: Page) {
               type="button"
               class="wl-ghost"
               aria-label={`Release hold ${hold.id}`}
+              disabled={gone !== ""}
+              title={gone || "No longer held through optimizer steps; can be undone"}
               onClick={() => void actions.release(hold.id)}
             >
               Release
@@ -45,7 +51,8 @@ export function Snapshots({ store, actions }: Page) {
   const labels = store.lab.value?.snapshots ?? [];
   const offers = store.lab.value?.offers ?? [];
   const again = labels.includes(label.value.trim());
-  const ready = label.value.trim() !== "" && store.lab.value !== null;
+  const gone = kernelGone(store);
+  const ready = label.value.trim() !== "" && store.lab.value !== null && !gone;
   return (
     <section class="wl-section wl-kept">
       <form
@@ -71,7 +78,7 @@ export function Snapshots({ store, actions }: Page) {
           type="submit"
           class="wl-ghost wl-take"
           disabled={!ready}
-          title={again ? "The snapshot of this name is replaced" : "Remember all values under this label"}
+          title={gone || (again ? "The snapshot of this name is replaced" : "Remember all values under this label")}
         >
           {again ? "Take again" : "Take"}
         </button>
@@ -82,6 +89,7 @@ export function Snapshots({ store, actions }: Page) {
         act="Restore"
         means="Every tensor as it was then; can be undone"
         onAct={(label) => void actions.restore(label)}
+        gone={gone}
         actions={actions}
       />
       <Kept
@@ -91,6 +99,7 @@ export function Snapshots({ store, actions }: Page) {
         act="Transfer…"
         means="Copy or average all that fits by name and shape"
         onAct={(label) => void actions.transfer(label, "", true)}
+        gone={gone}
         actions={actions}
       />
     </section>
@@ -104,11 +113,13 @@ interface KeptProps {
   act: string;
   means: string;
   onAct: (label: string) => void;
+  /** Why nothing can be asked; empty while the kernel is there. */
+  gone: string;
   actions: Actions;
 }
 
 /** Labels to compare the model with, each with the one thing that can be done with it besides. */
-function Kept({ name, labels, what, act, means, onAct, actions }: KeptProps) {
+function Kept({ name, labels, what, act, means, onAct, gone, actions }: KeptProps) {
   if (labels.length === 0) return null;
   return (
     // biome-ignore lint/a11y/noRedundantRoles: Safari forgets that a list without bullets is one.
@@ -118,15 +129,23 @@ function Kept({ name, labels, what, act, means, onAct, actions }: KeptProps) {
           <span class="wl-text" title={what ? `${label}: another model, offered by lab.offer` : label}>
             {label} {what && <span class="wl-dim">{what}</span>}
           </span>
-          <button type="button" class="wl-ghost" title="Tensor by tensor" onClick={() => void actions.compare(label)}>
-            Compare
-          </button>
-          <button type="button" class="wl-ghost" title={means} onClick={() => onAct(label)}>
-            {act}
-          </button>
-          <button type="button" class="wl-ghost" aria-label={`Drop ${label}`} onClick={() => void actions.drop(label)}>
-            ✕
-          </button>
+          {[
+            { text: "Compare", title: "Tensor by tensor", run: () => void actions.compare(label) },
+            { text: act, title: means, run: () => onAct(label) },
+            { text: "✕", title: "", name: `Drop ${label}`, run: () => void actions.drop(label) },
+          ].map(({ text, title, name, run }) => (
+            <button
+              key={text}
+              type="button"
+              class="wl-ghost"
+              {...(name ? { "aria-label": name } : {})}
+              disabled={gone !== ""}
+              title={gone || title}
+              onClick={run}
+            >
+              {text}
+            </button>
+          ))}
         </li>
       ))}
     </ul>

@@ -140,14 +140,15 @@ export function SignalChart({ rows, diagnosis, large, open }: Props) {
               rows.map((row) => row.note),
               width,
               WORDS,
-            ).map(({ at, text, before }) => {
+            ).map(({ at, text }) => {
               const x = placeX(at, rows.length, width);
+              const right = x > width * 0.6;
               return (
                 <g key={at} class="wl-died">
                   <path class="wl-died-line" d={`M${x} ${TOP}V${TOP + 2 * band + GAP}`} />
                   <path class="wl-died-cross" d={`M${x - 3} ${TOP - 9}l6 6m0-6l-6 6`} />
                   {text && (
-                    <text x={before ? x - 7 : x + 7} y={TOP - 3} text-anchor={before ? "end" : "start"}>
+                    <text x={right ? x - 7 : x + 7} y={TOP - 3} text-anchor={right ? "end" : "start"}>
                       {text}
                     </text>
                   )}

@@ -1,11 +1,12 @@
 /** Above the picture: what the pointer does, which cells are meant, how they are drawn. */
 import { useSignal, useSignalEffect } from "@preact/signals";
-import { useRef } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { BrushMode, Tool } from "../state/store";
 import type { Page } from "../state/view";
-import { count, numel } from "./format";
+import { numel } from "./format";
 import { Menu } from "./menu";
-import { TargetChoice } from "./target";
+import { meantCells, TargetChoice } from "./target";
+import { watchTarget } from "./watch-target";
 
 const TOOLS: readonly [Tool, string, string][] = [
   ["pan", "Pan", "Drag moves the picture (P)"],
@@ -16,8 +17,15 @@ const TOOLS: readonly [Tool, string, string][] = [
 export function Toolbar(page: Page) {
   const { store } = page;
   const open = store.open.value;
+  useEffect(() => watchTarget(page), [store, page.actions]);
+  const brush = store.tool.value === "brush";
+  const roomy = brush ? store.brush_mode.value === "select" : store.where.value !== null;
   return (
-    <div class={`wl-bar wl-toolbar wl-with-${store.tool.value}`} role="toolbar" aria-label="Picture">
+    <div
+      class={`wl-bar wl-toolbar wl-with-${store.tool.value}${roomy ? " wl-roomy" : ""}`}
+      role="toolbar"
+      aria-label="Picture"
+    >
       <div class="wl-group">
         {TOOLS.map(([tool, name, title]) => (
           <button
@@ -36,7 +44,7 @@ export function Toolbar(page: Page) {
       </div>
       {store.tool.value === "brush" && <Brush {...page} />}
       <RegionBox {...page} />
-      {store.tool.value !== "brush" && <TargetChoice store={store} />}
+      {store.tool.value !== "brush" && <TargetChoice store={store} told={page.view.dialog.value === null} />}
       <span class="wl-grow" />
       <Menu
         text="⋯"
@@ -76,31 +84,33 @@ function Brush({ store }: Page) {
       </label>
       <select
         aria-label="Brush mode"
-        title="What painting does to a cell"
+        title="What painting does to a cell; select adds it to the selection, with Alt or Shift takes it away"
         value={store.brush_mode.value}
         onChange={(event) => {
           store.brush_mode.value = event.currentTarget.value as BrushMode;
         }}
       >
-        {["set", "add", "scale", "hold"].map((mode) => (
+        {["set", "add", "scale", "hold", "select"].map((mode) => (
           <option key={mode}>{mode}</option>
         ))}
       </select>
-      <label class="wl-field">
-        <span>value</span>
-        <input
-          class="wl-num wl-short"
-          type="text"
-          aria-label="Brush value"
-          disabled={store.brush_mode.value === "hold"}
-          spellcheck={false}
-          autocomplete="off"
-          value={store.brush_value.value}
-          onInput={(event) => {
-            store.brush_value.value = event.currentTarget.value;
-          }}
-        />
-      </label>
+      {store.brush_mode.value !== "select" && (
+        <label class="wl-field">
+          <span>value</span>
+          <input
+            class="wl-num wl-short"
+            type="text"
+            aria-label="Brush value"
+            disabled={store.brush_mode.value === "hold"}
+            spellcheck={false}
+            autocomplete="off"
+            value={store.brush_value.value}
+            onInput={(event) => {
+              store.brush_value.value = event.currentTarget.value;
+            }}
+          />
+        </label>
+      )}
     </>
   );
 }
@@ -170,13 +180,7 @@ function RegionBox({ store, actions }: Page) {
           if (!wrong.value) void commit();
         }}
       />
-      {open && <span class="wl-count wl-num">{cells(selection?.region.numel ?? numel(shape))}</span>}
+      {open && <span class="wl-count wl-num">{meantCells(store, numel(shape))}</span>}
     </label>
   );
-}
-
-function cells(many: number): string {
-  // The exact number of a large tensor would push the selects away, and nobody reads its last digits here.
-  if (many >= 1e6) return `${(many / 1e6).toPrecision(3)} M cells`;
-  return `${count(many)} ${many === 1 ? "cell" : "cells"}`;
 }

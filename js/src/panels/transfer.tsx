@@ -5,6 +5,7 @@ import type { TransferRow } from "../kernel/protocol";
 import type { Transferred } from "../state/store";
 import type { Page } from "../state/view";
 import { plural } from "./format";
+import { kernelGone } from "./kernel-gone";
 import { useDialog } from "./use-dialog";
 
 export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
@@ -12,6 +13,9 @@ export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
   const box = useRef<HTMLDivElement>(null);
   const weight = useSignal("1");
   const busy = useSignal(false);
+  /** The weight that the kernel refused. */
+  const refused = useSignal<string | null>(null);
+  const gone = kernelGone(store);
   const close = (): void => {
     store.transfer.value = null;
   };
@@ -99,7 +103,10 @@ export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
             onInput={(event) => {
               weight.value = event.currentTarget.value;
             }}
-            onChange={() => void actions.transfer(of.label, weight.value.trim(), true)}
+            onChange={async () => {
+              const typed = weight.value;
+              refused.value = (await actions.transfer(of.label, typed.trim(), true)) ? null : typed;
+            }}
           />
         </label>
         <span class="wl-dim">1 copies, 0.5 averages</span>
@@ -107,7 +114,12 @@ export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
         <button type="button" onClick={close}>
           {of.done ? "Close" : "Cancel"}
         </button>
-        <button type="submit" class="wl-main" disabled={weight.value.trim() === ""}>
+        <button
+          type="submit"
+          class="wl-main"
+          disabled={weight.value.trim() === "" || weight.value === refused.value || gone !== ""}
+          title={gone}
+        >
           Apply
         </button>
       </form>

@@ -1,5 +1,5 @@
 /** What every small window does: takes the focus, keeps Tab inside, closes on Escape, gives the focus back. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 const STOPS = "input, select, textarea, button:not(:disabled), [tabindex='0']";
 
@@ -7,7 +7,8 @@ const STOPS = "input, select, textarea, button:not(:disabled), [tabindex='0']";
 export function useDialog(box: { current: HTMLElement | null }, close: () => void): (event: KeyboardEvent) => void {
   const latest = useRef(close);
   latest.current = close;
-  useEffect(() => {
+  // At once: a key that follows the click that opened it is heard.
+  useLayoutEffect(() => {
     const mine = box.current;
     if (!mine) return;
     const before = (mine.getRootNode() as Document | ShadowRoot).activeElement;
@@ -47,6 +48,5 @@ function closes(event: KeyboardEvent, box: HTMLElement): boolean {
   const path = event.composedPath();
   // A button that is switched off under the focus leaves it with nobody.
   const inside = path[0] === box.ownerDocument.body || (lab !== null && path.includes(lab));
-  const list = path.some((each) => each instanceof Element && each.matches('[role="menu"]'));
-  return inside && !list && !lab?.querySelector('[data-wl="heatmap"]:active');
+  return inside && !lab?.querySelector('[role="menu"], [data-wl="heatmap"]:active');
 }

@@ -7,7 +7,8 @@ import { Holds, Snapshots } from "./keepsakes";
 export function Verdict(page: Page) {
   const { view } = page;
   const wide = view.width.value === "wide";
-  const open = wide || view.verdict.value;
+  // Under the edit bar stands the window that is open: it gets its room.
+  const open = wide || view.verdict.value || view.dialog.value !== null;
   return (
     <aside class={`wl-side wl-right${open ? "" : " wl-folded"}`} aria-label="Gradients and history">
       {!wide && (

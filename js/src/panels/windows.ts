@@ -16,7 +16,8 @@ export function oneWindow({ store, view }: Pick<Page, "store" | "view">): () => 
     const now = nothing.map(([signal]) => signal.value);
     const fresh = now.findIndex((value, at) => value !== nothing[at]?.[1] && before[at] === nothing[at]?.[1]);
     before = now;
-    const other = store.open.value?.name;
+    // From the click on: the picture of the one before may stay in sight for a moment.
+    const other = store.opening.value || store.open.value?.name;
     const moved = name !== undefined && other !== name;
     name = other;
     batch(() => {

@@ -17,7 +17,9 @@ import { changedBy, createFeed, type Feed, type Listener } from "./feed";
 import { laid } from "./layouts";
 import { createOpening } from "./opening";
 import { createSelecting, type Selecting } from "./selecting";
+
 import { type Store, viewed } from "./store";
+import { whyUnchanged } from "./unchanged";
 import { wordsFor } from "./words";
 
 export interface Actions extends Selecting {
@@ -110,14 +112,15 @@ export function createActions(store: Store, client: Client): Actions {
     const norm = "behind" in answer.reply ? answer.reply.behind : null;
     batch(() => {
       store.behind.value = entry && norm ? { entry: entry.id, norm, target: to } : null;
-      const none = store.selection.value?.region.numel === 0;
-      const unchanged = none
-        ? "No cell changed: the region has none."
-        : "No cell changed: they already held these values.";
-      store.notice.value = entry ? "" : unchanged;
+      store.notice.value = "";
       store.last.value = call;
       takeState(state, changedBy(entry), answer.revision);
     });
+    if (!entry) {
+      void whyUnchanged(client, to).then((words) => {
+        store.notice.value = words;
+      });
+    }
     return true;
   }
 

@@ -29,7 +29,8 @@ import type {
 } from "../kernel/protocol";
 
 export type Tool = "pan" | "select" | "brush";
-export type BrushMode = "set" | "add" | "scale" | "hold";
+/** What painting does: to the cells, or with "select" to what is selected. */
+export type BrushMode = "set" | "add" | "scale" | "hold" | "select";
 /** How a bin of several cells is drawn: its value of largest magnitude, its mean, or its root mean square. */
 export type Reduction = "extreme" | "mean" | "rms";
 /** Colour range: around 0 to the largest magnitude, from the smallest to the largest value, to the 99.5th percentile, that of all parameters, or typed. */
@@ -95,6 +96,13 @@ export interface Previewed extends Preview {
   picked: DataView;
 }
 
+/** How many cells a condition picks, the first of them as flat indices, or what is wrong with its number. */
+export interface Picked {
+  cells: number | null;
+  marks: DataView | null;
+  error: string;
+}
+
 export interface Comparison {
   label: string;
   rows: DiffRow[];
@@ -126,6 +134,8 @@ export interface Store {
   selection: Signal<Selection | null>;
   /** Which cells of the selection an edit means; null: all of them. */
   where: Signal<Where | null>;
+  /** What that condition picks, once the kernel has told. */
+  picked: Signal<Picked | null>;
   /** The last edit or hold, to be repeated elsewhere. */
   last: Signal<EditCall | HoldCall | null>;
   preview: Signal<Previewed | null>;
@@ -184,6 +194,7 @@ export function createStore(): Store {
     opening: signal(""),
     selection: signal(null),
     where: signal(null),
+    picked: signal(null),
     last: signal(null),
     preview: signal(null),
     comparison: signal(null),
