@@ -166,7 +166,7 @@ export function SignalChart({ rows, diagnosis, large, open }: Props) {
                 )
               );
             })}
-            <text class="wl-chart-label" x={0} y={TOP + 2 * band + GAP + 13}>
+            <text class="wl-chart-label" x={-6} y={TOP + 2 * band + GAP + 13} text-anchor="end">
               input
             </text>
             <text class="wl-chart-label" x={width} y={TOP + 2 * band + GAP + 13} text-anchor="end">
