@@ -69,6 +69,7 @@ export function HeatmapView({ store, actions, pair, part = "heatmap", caption, c
         />
         <ReadOut store={store} picture={picture.value} second={part !== "heatmap"} />
         <Face store={store} picture={picture.value} />
+        {more && <more.AsItWas store={store} />}
       </div>
       {/* Its room stands empty until the second script is here: nothing jumps. */}
       {more ? (

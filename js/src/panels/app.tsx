@@ -3,7 +3,7 @@ import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { HeatmapView } from "../heatmap/heatmap";
 import { Pair } from "../heatmap/pair";
 import { extra } from "../state/extra";
-import { type Page, widthOf } from "../state/view";
+import { type Page, roomOf, widthOf } from "../state/view";
 import { AlertBar } from "./alert";
 import { Face } from "./faces";
 import { Footer } from "./footer";
@@ -12,16 +12,21 @@ import { onRootKey } from "./keys";
 export function App(page: Page) {
   const { store, actions, view } = page;
   const root = useRef<HTMLElement>(null);
+  const center = useRef<HTMLDivElement>(null);
   const pair = useMemo(() => new Pair(), []);
 
   useLayoutEffect(() => {
     const element = root.current;
     if (!element) return;
-    const observer = new ResizeObserver(([entry]) => {
-      if (entry && entry.contentRect.width > 0) view.width.value = widthOf(entry.contentRect.width);
-    });
+    const measure = (): void => {
+      if (element.clientWidth > 0) view.width.value = widthOf(element.clientWidth);
+      const middle = center.current?.clientWidth ?? 0;
+      if (middle > 0) view.room.value = roomOf(middle);
+    };
+    const observer = new ResizeObserver(measure);
     observer.observe(element);
-    view.width.value = widthOf(element.clientWidth || 1280);
+    if (center.current) observer.observe(center.current);
+    measure();
     const onKey = (event: KeyboardEvent): void => onRootKey(event, page, element);
     element.addEventListener("keydown", onKey);
     return () => {
@@ -74,7 +79,7 @@ export function App(page: Page) {
           }}
         />
       )}
-      <div class={`wl-center${stage === "picture" ? "" : " wl-mapped"}`}>
+      <div ref={center} class={`wl-center wl-${view.room.value}${stage === "picture" ? "" : " wl-mapped"}`}>
         {more ? <more.Toolbar {...page} /> : <div class="wl-bar wl-toolbar" aria-busy="true" />}
         {more ? <more.Inspector {...page} /> : <div class="wl-title" aria-busy="true" />}
         <div class={`wl-view${details ? ` wl-with-${details}` : ""}`}>

@@ -59,7 +59,7 @@ export function Axes(page: Page) {
   }
 
   return (
-    <div ref={root} class="wl-axes" role="group" aria-label="Axes of the picture">
+    <div ref={root} class={`wl-axes${drag.value ? " wl-dragging" : ""}`} role="group" aria-label="Axes of the picture">
       {ROLES.map((role) => (
         <span
           key={role}
@@ -120,7 +120,6 @@ export function Axes(page: Page) {
       )}
       {!rgb && (
         <label class="wl-role" title="One number per row and per column, along the edges of the picture">
-          <span class="wl-dim">edges</span>
           <select
             aria-label="Edges"
             value={store.profile.value ?? ""}
@@ -128,12 +127,12 @@ export function Axes(page: Page) {
               store.profile.value = (event.currentTarget.value || null) as Statistic | null;
             }}
           >
-            <option value="">off</option>
-            {layout.norm && <option value="scale">scale of {layout.norm}</option>}
-            {layout.norm && <option value="shift">shift of {layout.norm}</option>}
+            <option value="">edges: none</option>
+            {layout.norm && <option value="scale">edges: scale of {layout.norm}</option>}
+            {layout.norm && <option value="shift">edges: shift of {layout.norm}</option>}
             {PROFILES.map(([stat, words]) => (
               <option key={stat} value={stat}>
-                {words}
+                edges: {words}
               </option>
             ))}
           </select>

@@ -6,7 +6,7 @@ import type { Page } from "../state/view";
 import { plural } from "./format";
 
 export function CodeLine({ page, refused }: { page: Page; refused: string }) {
-  const { store, actions } = page;
+  const { store, actions, view } = page;
   const history = store.lab.value?.history;
   const entry = history?.entries[history.position - 1];
   const behind = entry && store.behind.value?.entry === entry.id ? store.behind.value : null;
@@ -51,7 +51,7 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
       <code ref={code} class="wl-num" data-wl="code" data-empty={empty} title={entry?.code}>
         {entry?.code ?? ""}
       </code>
-      {entry && (further > 0 || cut.value || whole) && (
+      {entry?.code && (further > 0 || cut.value || whole) && (
         <button
           type="button"
           class="wl-fold-code"
@@ -78,25 +78,31 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
             Also zero {behind.norm}
           </button>
         )}
-        {store.lab.value?.moments && (
-          <select
-            aria-label="Moments"
-            title="What an edit does to the optimizer's moments of its cells: by itself zero where it made a cell 0"
-            value={store.moments.value}
-            onChange={(event) => {
-              store.moments.value = event.currentTarget.value as "" | "keep" | "zero";
-            }}
-          >
-            <option value="">moments: auto</option>
-            <option value="keep">moments: keep</option>
-            <option value="zero">moments: zero</option>
-          </select>
-        )}
+        {view.room.value !== "tight" && <Moments page={page} />}
       </span>
       <p class={`wl-outcome${refused ? " wl-refused" : ""}`} aria-live="polite" title={outcome(entry)}>
         {refused || store.notice.value || outcome(entry)}
       </p>
     </div>
+  );
+}
+
+/** In the bar above where that has a second row, with room for it. */
+export function Moments({ page: { store } }: { page: Page }) {
+  if (!store.lab.value?.moments) return null;
+  return (
+    <select
+      aria-label="Moments"
+      title="What an edit does to the optimizer's moments of its cells: by itself zero where it made a cell 0"
+      value={store.moments.value}
+      onChange={(event) => {
+        store.moments.value = event.currentTarget.value as "" | "keep" | "zero";
+      }}
+    >
+      <option value="">moments: auto</option>
+      <option value="keep">moments: keep</option>
+      <option value="zero">moments: zero</option>
+    </select>
   );
 }
 

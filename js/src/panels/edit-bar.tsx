@@ -1,7 +1,7 @@
 /** Below the picture: what can be done to the selected cells, and the way back. */
 import { useEffect, useRef } from "preact/hooks";
 import type { FormName, Page } from "../state/view";
-import { CodeLine } from "./code-line";
+import { CodeLine, Moments } from "./code-line";
 import { Dialog } from "./dialogs";
 import { kernelGone } from "./kernel-gone";
 import { Menu } from "./menu";
@@ -92,28 +92,31 @@ export function EditBar(page: Page) {
             {label}
           </button>
         ))}
-        <Menu
-          text="Hold"
-          title={why || "Protect the selected cells from the optimizer"}
-          off={off}
-          up
-          items={items(HOLDS)}
-        />
-        <Menu
-          text="More…"
-          title={why || "Further operations"}
-          off={off}
-          up
-          items={[
-            {
-              label: "Repeat the last edit (R)",
-              off: store.last.value === null,
-              run: () => void actions.repeat(),
-            },
-            ...items(MORE),
-          ]}
-        />
+        <span class="wl-back">
+          <Menu
+            text="Hold"
+            title={why || "Protect the selected cells from the optimizer"}
+            off={off}
+            up
+            items={items(HOLDS)}
+          />
+          <Menu
+            text="More…"
+            title={why || "Further operations"}
+            off={off}
+            up
+            items={[
+              {
+                label: "Repeat the last edit (R)",
+                off: store.last.value === null,
+                run: () => void actions.repeat(),
+              },
+              ...items(MORE),
+            ]}
+          />
+        </span>
         <span class="wl-grow" />
+        {view.room.value === "tight" && <Moments page={page} />}
         <span class="wl-back">
           <button type="button" disabled={!canUndo} title={gone || "Undo (Ctrl+Z)"} onClick={() => void actions.undo()}>
             Undo

@@ -33,8 +33,13 @@ export function Header({ store, actions, view }: Page) {
       <b>WeightLab</b>
       {model && <span class="wl-model">{model.title}</span>}
       {model && (
-        <span class="wl-meta wl-num wl-dim" title={facts(model)}>
-          {facts(model)}
+        <span class="wl-meta wl-num wl-dim" title={facts(model).join(" · ")}>
+          {facts(model).map((fact, at) => (
+            <span key={fact}>
+              {at > 0 && "· "}
+              {fact}
+            </span>
+          ))}
         </span>
       )}
       <span class="wl-grow" />
@@ -109,14 +114,12 @@ export function Header({ store, actions, view }: Page) {
   );
 }
 
-function facts(model: ModelInfo): string {
+function facts(model: ModelInfo): string[] {
   return [
     plural(model.parameters, "parameter"),
     plural(model.tensors, "tensor"),
     model.devices.join(", "),
     model.dtypes.join(", "),
     model.training ? "train mode" : "eval mode",
-  ]
-    .filter((fact) => fact !== "")
-    .join(" · ");
+  ].filter((fact) => fact !== "");
 }

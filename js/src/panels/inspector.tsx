@@ -15,13 +15,17 @@ export function Inspector(page: Page) {
   return (
     <>
       <div class="wl-title">
-        <h3 title={open.name}>
-          <bdi dir="ltr">{open.name}</bdi>
-        </h3>
-        <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
-        <span class="wl-num wl-dim">{place(tensors, at)}</span>
-        <span class="wl-num wl-dim wl-stats">{open.summary ? <Statistics summary={open.summary} /> : "reading…"}</span>
-        {open.about && <span class="wl-dim wl-about">{open.about}</span>}
+        <span class="wl-heading">
+          <h3 title={open.name}>
+            <bdi dir="ltr">{open.name}</bdi>
+          </h3>
+          <span class="wl-num wl-dim">{labelledShape(tensors.shape[at] ?? [], open.layout?.labels ?? [])}</span>
+          <span class="wl-num wl-dim">{place(tensors, at)}</span>
+          {open.about && <span class="wl-dim wl-about">{open.about}</span>}
+        </span>
+        <span class="wl-num wl-dim wl-stats">
+          {open.summary ? <Statistics summary={open.summary} /> : store.missing.value ? "no values" : "reading…"}
+        </span>
         <Look {...page} />
         <Beside {...page} />
       </div>

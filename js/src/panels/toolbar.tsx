@@ -20,6 +20,10 @@ export function Toolbar(page: Page) {
   useEffect(() => watchTarget(page), [store, page.actions]);
   const brush = store.tool.value === "brush";
   const roomy = brush ? store.brush_mode.value === "select" : store.where.value !== null;
+  // Where there is no room for one row, the second is the region's: whatever the tool, so that the picture does not jump.
+  const room = page.view.room.value;
+  const told = page.view.dialog.value === null;
+  const below = room === "tight" || room === "cramped";
   return (
     <div
       class={`wl-bar wl-toolbar wl-with-${store.tool.value}${roomy ? " wl-roomy" : ""}`}
@@ -42,9 +46,10 @@ export function Toolbar(page: Page) {
           </button>
         ))}
       </div>
-      {store.tool.value === "brush" && <Brush {...page} />}
+      {brush && <Brush {...page} />}
+      {!brush && below && <TargetChoice store={store} told={told} />}
       <RegionBox {...page} />
-      {store.tool.value !== "brush" && <TargetChoice store={store} told={page.view.dialog.value === null} />}
+      {!brush && !below && <TargetChoice store={store} told={told} />}
       <span class="wl-grow" />
       <Menu
         text="⋯"
@@ -66,7 +71,7 @@ export function Toolbar(page: Page) {
 function Brush({ store }: Page) {
   return (
     <>
-      <label class="wl-field">
+      <label class="wl-field" title="Cells along each side">
         <span>size</span>
         <input
           class="wl-num wl-short"
@@ -95,21 +100,19 @@ function Brush({ store }: Page) {
         ))}
       </select>
       {store.brush_mode.value !== "select" && (
-        <label class="wl-field">
-          <span>value</span>
-          <input
-            class="wl-num wl-short"
-            type="text"
-            aria-label="Brush value"
-            disabled={store.brush_mode.value === "hold"}
-            spellcheck={false}
-            autocomplete="off"
-            value={store.brush_value.value}
-            onInput={(event) => {
-              store.brush_value.value = event.currentTarget.value;
-            }}
-          />
-        </label>
+        <input
+          class="wl-num wl-brush-value"
+          type="text"
+          aria-label="Brush value"
+          title="The value that it sets, adds or multiplies by"
+          disabled={store.brush_mode.value === "hold"}
+          spellcheck={false}
+          autocomplete="off"
+          value={store.brush_value.value}
+          onInput={(event) => {
+            store.brush_value.value = event.currentTarget.value;
+          }}
+        />
       )}
     </>
   );
@@ -180,7 +183,17 @@ function RegionBox({ store, actions }: Page) {
           if (!wrong.value) void commit();
         }}
       />
-      {open && <span class="wl-count wl-num">{meantCells(store, numel(shape))}</span>}
+      {open && <Count text={meantCells(store, numel(shape))} />}
     </label>
+  );
+}
+
+function Count({ text }: { text: string }) {
+  const [unit] = /[a-z]+$/.exec(text) ?? [""];
+  return (
+    <span class="wl-count wl-num" title={text}>
+      {text.slice(0, text.length - unit.length).trimEnd()}
+      <span> {unit}</span>
+    </span>
   );
 }

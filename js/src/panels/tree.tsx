@@ -273,8 +273,8 @@ class TreeRow extends Component<RowProps> {
         ) : (
           <Sign node={node} gradient={gradient} tensors={tensors} />
         )}
-        <span class={`wl-label${number === undefined ? "" : " wl-tail"}`}>
-          {number === undefined ? node.label : <bdi dir="ltr">{node.name}</bdi>}
+        <span class="wl-label wl-tail">
+          <bdi dir="ltr">{number === undefined ? node.label : node.name}</bdi>
         </span>
         {isModule ? (
           <>

@@ -226,12 +226,12 @@ export function createStore(): Store {
 /** The field `view` of a request: absent for the values themselves. */
 export const viewed = (view: string | undefined): { view?: string } => (view && view !== "value" ? { view } : {});
 
-/** Whether the open tensor has a "before": an entry in force has changed it. */
-export function canPeek(store: Store): boolean {
+/** Number in the history of the last entry in force that changed cells of the open tensor: its "before" is before that; or 0. */
+export function lastChange(store: Store): number {
   const name = store.open.value?.name;
   const history = store.lab.value?.history;
-  return (
-    history?.entries.slice(0, history.position).some((entry) => entry.changed.some(([which]) => which === name)) ??
-    false
-  );
+  const inForce = history?.entries.slice(0, history.position) ?? [];
+  return inForce.findLastIndex((entry) => entry.cells > 0 && entry.changed.some(([which]) => which === name)) + 1;
 }
+
+export const canPeek = (store: Store): boolean => lastChange(store) > 0;

@@ -31,10 +31,14 @@ export type FormName =
 /** wide: three columns. narrow: the verdict goes under the picture. slim: the tree becomes a drawer. */
 export type Width = "wide" | "narrow" | "slim";
 
+/** What the middle column has: ample: one row of tools. tight: two. cramped: two, without what can be done without. */
+export type Room = "ample" | "fair" | "tight" | "cramped";
+
 export interface View {
   /** Prefix of element ids: several views share one document. */
   id: string;
   width: Signal<Width>;
+  room: Signal<Room>;
   /** The window that is open: a form, or what is taken out of the page. */
   dialog: Signal<FormName | "save" | "script" | null>;
   drawer: Signal<boolean>;
@@ -71,6 +75,7 @@ export function createView(): View {
   return {
     id: `wl${views}`,
     width: signal("wide"),
+    room: signal("ample"),
     dialog: signal(null),
     drawer: signal(false),
     verdict: signal(true),
@@ -87,4 +92,8 @@ export function createView(): View {
 
 export function widthOf(pixels: number): Width {
   return pixels < 600 ? "slim" : pixels < 900 ? "narrow" : "wide";
+}
+
+export function roomOf(pixels: number): Room {
+  return pixels < 440 ? "cramped" : pixels < 636 ? "tight" : pixels < 760 ? "fair" : "ample";
 }
