@@ -81,7 +81,7 @@ export function Dialog({ page, name, context }: Props) {
     values.value = read();
     const now = trimmed(values.value);
     const asks = form.call(now);
-    if (!asks || busy.value) return;
+    if (!asks || busy.value || refused.value) return; // why stands in the window already
     busy.value = true;
     const done = await actions.edit(seeded(asks, drawn.current), form.region?.(now));
     busy.value = false;
@@ -141,7 +141,7 @@ export function Dialog({ page, name, context }: Props) {
             {form.code ? "Close" : "Cancel"}
           </button>
           {!form.code && (
-            <button type="submit" class="wl-main" disabled={!call || refused.value !== ""}>
+            <button type="submit" class="wl-main" disabled={!call}>
               Apply
             </button>
           )}
