@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import pickle
 import threading
@@ -192,6 +193,69 @@ def test_an_edit_of_another_thread_lands_when_the_step_ends_and_never_before_its
     if name == "a stroke":
         assert not lab["0.weight"].value.any()
         assert (lab["0.bias"].value == 1).all()
+
+
+def one_step(lab: wl.Lab, ask: Callable[[], object]) -> None:
+    """A step of training, with something asked for on another thread between its forward and its backward."""
+    assert lab.optimizer is not None
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    thread = elsewhere(ask)
+    wait_for_one_that_waits(lab)
+    loss.backward()
+    lab.optimizer.step()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_waiting_edit_is_computed_from_the_values_that_it_meets(lab: wl.Lab) -> None:
+    def twice() -> None:
+        lab["0.weight"].apply_(lambda cells: cells * 2)
+        lab["2.weight"][0] = lab["2.weight"][1]
+
+    after: list[Tensor] = []
+    lab.optimizer.register_step_post_hook(lambda *_: after.append(lab.model[0].weight.detach().clone()))
+    lab.steps.stay_last()
+    one_step(lab, twice)
+    assert torch.equal(lab.model[0].weight, after[0] * 2)
+    assert torch.equal(lab.model[2].weight[0], lab.model[2].weight[1])
+
+
+def test_what_is_held_is_enforced_before_a_waiting_edit_moves_it(lab: wl.Lab) -> None:  # T4
+    lab["0.bias"].fill_(1.0)
+    lab["0.bias"].hold()  # after the page has begun to watch
+    one_step(lab, lambda: lab["0.bias"].mul_(2))
+    assert lab["0.bias"].value.tolist() == [2.0] * 9
+    one_step(lab, lambda: lab["2.bias"].zero_())
+    assert lab["0.bias"].value.tolist() == [2.0] * 9
+
+
+def test_a_backward_that_no_step_follows_does_not_keep_others_waiting(lab: wl.Lab) -> None:
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    loss.backward()
+    thread = elsewhere(lambda: lab["0.bias"].zero_())
+    wait_for_one_that_waits(lab)
+    del loss
+    thread.join(PATIENCE)
+    assert not lab["0.bias"].value.any()
+
+
+@dataclasses.dataclass
+class Output:
+    loss: Tensor
+
+
+def test_a_step_is_seen_in_an_output_of_the_users_own_class() -> None:
+    class Wrapped(nn.Linear):
+        def forward(self, x: Tensor) -> Output:  # type: ignore[override]
+            return Output(super().forward(x).square().mean())
+
+    lab = wl.Lab(Wrapped(6, 2))
+    lab.steps.watch(None)
+    output = lab.model(BATCH[0])
+    assert in_flight(lab)
+    del output
+    gc.collect()
+    assert not in_flight(lab)
 
 
 def test_edits_of_another_thread_beside_a_training_loop_land_whole_and_raise_where_they_were_made(lab: wl.Lab) -> None:

@@ -72,6 +72,7 @@ class Holding(Part):
                     lab.step()
 
             self._hold_hook = self.optimizer.register_step_post_hook(after_step)
+            self.steps.stay_last()
 
     def _unhold(self, constraint: Constraint) -> None:
         self.holds.remove(constraint)

@@ -151,10 +151,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             UnknownName, EditRefused: no byte was changed.
         """
         if isinstance(edits, Edit):
-            entry, inside = self.steps.call(lambda: (self.journal.apply(edits, moments), self._stroke_depth > 0))
-            if entry is not None and not inside:
-                self._changed(entry, check)
-            return entry
+            return self._land(lambda: edits, moments, check)
         if not isinstance(edits, list | tuple) or not isinstance(text, str):
             raise EditRefused(
                 f"apply: expected an Edit or a list of Edits, got {type(edits).__name__}. See weightlab.Edit."
@@ -165,6 +162,13 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             for edit in edits:
                 self.journal.apply(edit, moments)
         return made[0] if made else None
+
+    def _land(self, make: Callable[[], Edit], moments: str | None = None, check: bool = True) -> Entry | None:
+        """Apply what is made at the safe point: an edit that is computed from values is computed from those of that moment."""
+        entry, inside = self.steps.call(lambda: (self.journal.apply(make(), moments), self._stroke_depth > 0))
+        if entry is not None and not inside:
+            self._changed(entry, check)
+        return entry
 
     @contextmanager
     def stroke(self, text: str, *, check: bool = True) -> Iterator[list[Entry]]:

@@ -284,18 +284,23 @@ class WeightRef:
         """
         if not callable(function):
             raise EditRefused(f"{self.info.title}: apply_ takes a function of a tensor, got {type(function).__name__}.")
-        before = self.value
-        cells = before.clone()
-        made = function(cells)
-        made = cells if made is None else made
-        if isinstance(made, Tensor) and made.shape == before.shape and before.is_floating_point():
-            lost = int((before.isfinite() & ~made.isfinite()).sum())
-            if lost:
-                raise EditRefused(
-                    f"{self.info.title}: the function of apply_ made {lost} finite cells nan or inf. "
-                    f"Use fill_(float('nan')) if that is what you want."
-                )
-        return self._apply("copy_", values=made, moments=moments)
+
+        def made() -> Edit:
+            before = self.value
+            cells = before.clone()
+            found = function(cells)
+            found = cells if found is None else found
+            if isinstance(found, Tensor) and found.shape == before.shape and before.is_floating_point():
+                lost = int((before.isfinite() & ~found.isfinite()).sum())
+                if lost:
+                    raise EditRefused(
+                        f"{self.info.title}: the function of apply_ made {lost} finite cells nan or inf. "
+                        f"Use fill_(float('nan')) if that is what you want."
+                    )
+            return Edit(self.info.name, self.region, "copy_", {"values": _unwrapped(found)})
+
+        self._lab._land(made, moments)
+        return self
 
     def requires_grad_(self, flag: bool = True) -> WeightRef:
         """Freeze (False) or train (True) the whole parameter, as one undo entry."""
@@ -373,12 +378,12 @@ class WeightRef:
         return storage.seen(self._tensor(), self.region)
 
     def _apply(self, op: str, moments: Moments = None, **arguments: Any) -> WeightRef:
-        given = {
-            key: _unwrapped(value)
-            for key, value in arguments.items()
-            if value is not None or key in ("value", "values", "end")
-        }
-        self._lab.apply(Edit(self.info.name, self.region, op, given), moments=moments)
+        given = {k: v for k, v in arguments.items() if v is not None or k in ("value", "values", "end")}
+
+        def made() -> Edit:
+            return Edit(self.info.name, self.region, op, {key: _unwrapped(value) for key, value in given.items()})
+
+        self._lab._land(made, moments)
         return self
 
     def __repr__(self) -> str:

@@ -3,19 +3,23 @@
 An edit there would change what the graph has saved, and torch refuses the backward; a check replaces the model's parameters
 for its length, and would take the gradients away from a step that runs meanwhile. So a step is in flight from a grad-enabled
 forward of the model in training mode until the optimizer's step or `lab.step()`, until the graph of that forward (of all, if
-there were several) is gone without a backward, or until its cell or thread has ended. Where the optimizer is not known, it is
-also over at the next forward, if every graph has had its backward by then. What another thread asks for waits, and is done on
-the training thread at that point; a forward that begins meanwhile waits for it.
+there were several) is gone, or until its cell or thread has ended. After a backward the optimizer's step is awaited a moment,
+although the graph is gone. Where the optimizer is not known, a step is also over at the next forward, if every graph has had
+its backward by then. What another thread asks for waits, and is done on the training thread at that point; a forward that
+begins meanwhile waits for it.
 
-The two hooks on the model are there only while a page is. They do not travel: a pickled or deep-copied model has inert ones.
+The hooks are there only while a page is, or after `lab.steps.watch(optimizer)`. They do not travel: a pickled or deep-copied
+model has inert ones. A model that is compiled in place (`model.compile()`) or scripted is not followed.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -24,6 +28,7 @@ from torch import Tensor, nn
 from weightlab.errors import ProbeFailed
 
 PAUSE_SECONDS = 0.05  # between two looks whether a step that nothing ends is over
+STEP_SECONDS = 1.0  # after a backward whose graph is gone: a loop that steps has done so long before
 
 Made = TypeVar("Made")
 
@@ -64,12 +69,14 @@ class Steps:
         self._thread: threading.Thread | None = None  # whose step is in flight
         self._checker: int | None = None  # the thread whose forwards are a check's
         self._graphs: set[int] = set()  # of the step in flight, by number: those that no gradient came to
+        self._alive: set[int] = set()  # all of its graphs that are not gone
+        self._gone = math.inf  # when the last of them went, after a backward
         self._count = 0
         self._backward = False  # whether a gradient came in the step in flight
         self._waiting: list[_Waiting[Any]] = []
         self._late: set[str] = set()
         self._handles: list[Any] = []
-        self._knows_steps = False
+        self._optimizer: torch.optim.Optimizer | None = None
 
     def watch(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Follow forwards and steps from now on, until `unwatch`."""
@@ -82,23 +89,30 @@ class Steps:
             self._model.register_forward_pre_hook(gate.enter, prepend=True),
             self._model.register_forward_hook(gate.leave, always_call=True),
         ]
-        self._knows_steps = optimizer is not None
+        self._optimizer = optimizer
         if optimizer is not None:
             self._handles.append(optimizer.register_step_post_hook(gate.stepped))
+
+    def stay_last(self) -> None:
+        """After another hook was put on the optimizer: what it keeps or measures comes before what waits."""
+        if self._handles and self._optimizer is not None:
+            self._handles.pop().remove()
+            self._handles.append(self._optimizer.register_step_post_hook(_Gate(self).stepped))
 
     def unwatch(self) -> None:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._graphs.clear()
-        self._thread, self._backward = None, False
+        self._forget()
 
     @property
     def elsewhere(self) -> bool:
         """Whether a step is in flight on another thread than this one."""
         thread = self._thread
-        return thread is not None and thread.is_alive() and thread is not threading.current_thread()
+        if thread is None or thread is threading.current_thread() or not thread.is_alive():
+            return False
+        return time.monotonic() - self._gone < STEP_SECONDS
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -169,18 +183,22 @@ class Steps:
         with self._lock:
             if self.elsewhere:
                 return
-            self._thread, self._backward = None, False
-            self._graphs.clear()
+            self._forget()
             while self._waiting:
                 self._waiting.pop(0).run()
             self._lock.notify_all()
 
+    def _forget(self) -> None:
+        self._thread, self._backward, self._gone = None, False, math.inf
+        self._graphs.clear()
+        self._alive.clear()
+
     def _forward_begins(self) -> None:
         with self._lock:  # waits for a check or an edit that goes on now
-            if not self._graphs and not (self._backward and self._knows_steps):
+            if not self._graphs and not (self._backward and self._optimizer is not None):
                 self.end()
             if not self.elsewhere:
-                self._thread = threading.current_thread()
+                self._thread, self._gone = threading.current_thread(), math.inf
 
     def _forward_ends(self, graph: Tensor | None) -> None:
         with self._lock:
@@ -189,6 +207,7 @@ class Steps:
             if graph is not None:
                 self._count += 1
                 self._graphs.add(self._count)
+                self._alive.add(self._count)
                 self._thread = threading.current_thread()
                 graph.register_hook(_Alive(self, self._count))
             elif not self._graphs and not self._backward:
@@ -245,9 +264,12 @@ class _Alive:
     def __del__(self) -> None:
         # Called by the garbage collector, wherever that runs: assignments only, no lock.
         steps = self._steps
-        if self._number in steps._graphs:
+        if self._number in steps._alive:
             steps._graphs.discard(self._number)
-            if not steps._graphs and not steps._backward:
+            steps._alive.discard(self._number)
+            if not steps._alive and steps._backward:
+                steps._gone = time.monotonic()
+            elif not steps._alive:
                 steps._thread = None
 
 
@@ -257,6 +279,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, (tuple, list)):
         for item in output:
             yield from _tensors(item)
+    elif is_dataclass(output) and not isinstance(output, type):
+        yield from _tensors([getattr(output, part.name, None) for part in fields(output)])
     elif isinstance(output, dict):
         for item in output.values():
             yield from _tensors(item)
