@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import weightlab as wl
@@ -217,3 +218,33 @@ def test_pruning_along_an_axis_reads_the_same_in_the_script(
         scope: dict[str, Any] = {}
         exec(lab.to_python(), scope)
         assert raw(scope["apply"](twin)) == raw(lab.model)
+
+
+BREAKS = ["\n", "\r", "\r\n", "\f", "\v", "\x85", "\u2028", "\u2029", "\x1c", "\0", "\u202e"]
+
+
+@pytest.mark.parametrize("end", BREAKS, ids=ascii)
+def test_names_and_texts_never_become_code(end: str, tmp_path: Path) -> None:
+    """A file's names and a recipe's texts are somebody else's: none of them ends a line of what lab.to_python() writes."""
+    ran: list[str] = []
+    bad = f'w"\\{end}    ran.append("name"){end}    #\U0001f600'
+    save_file({bad: torch.ones(2, 3)}, tmp_path / "t.safetensors")
+    lab = wl.open(tmp_path / "t.safetensors")
+    assert list(lab) == [bad]
+    lab[bad][0].zero_()
+    lab[bad][torch.tensor([[True, False, True], [False] * 3])].add_(1)
+    recipe = lab.recipe()
+    recipe["entries"][0]["text"] = f'x{end}ran.append("text"){end}def apply(model):{end}    pass'
+    again = wl.replay(recipe, wl.open(tmp_path / "t.safetensors").model)
+    with again.stroke(f"a{end}    ran.append('stroke'){end}b"):
+        again[bad][1, 2] = 7.0
+    fresh = wl.open(tmp_path / "t.safetensors").model
+    scope: dict[str, Any] = {"ran": ran}
+    exec(again.to_python(), scope)
+    scope["apply"](fresh)
+    assert raw(fresh) == raw(again.model)
+    assert ran == []
+    for entry in again.history:
+        for line in entry.code.split("\n"):
+            assert line.isprintable(), "one statement a line, and nothing that cannot be seen"
+    assert all(line.isprintable() for line in again.to_python().split("\n"))

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from weightlab.model.tree import one_line
+
 _PARAMETER = "value if isinstance(value, torch.nn.Parameter) else torch.nn.Parameter(value.detach().clone())"
 
 
@@ -44,7 +46,7 @@ def adding(names: Sequence[str]) -> str:
 
 def relinking(names: Sequence[str]) -> str:
     """A comment: the optimizer is to hold these."""
-    listed = ", ".join(names)
+    listed = ", ".join(map(one_line, names))
     return f"# Make the optimizer anew from model.parameters(): it does not hold {listed}."
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from weightlab.edit.entry import Entry
 from weightlab.edit.operations import OPERATIONS, Edit
 from weightlab.errors import EditRefused
-from weightlab.model.tree import ParameterTree
+from weightlab.model.tree import ParameterTree, one_line
 
 FORMAT, VERSION = "weightlab-recipe", 1
 
@@ -128,8 +128,8 @@ def script_of(entries: Sequence[Entry]) -> str:
     for entry in entries:
         code = entry.code
         if code:
-            lines.append(f"    # {entry.text}")
-            lines += [f"    {line}" for line in code.splitlines()]
+            lines.append(f"    # {one_line(entry.text)}")
+            lines += [f"    {line}" for line in code.split("\n")]
     lines.append("    return model")
     return "\n".join(lines) + "\n"
 

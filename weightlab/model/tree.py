@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -225,13 +224,14 @@ class ParameterTree:
 
     def spelled(self, info: TensorInfo) -> str:
         """`expression` for an info that was looked up just now."""
-        quoted = json.dumps(info.name)  # double quotes, and escapes that Python reads alike
+        quoted = literal(info.name)
         if info.kind == "parameter":
             return f"model.get_parameter({quoted})"
         if info.kind == "buffer":
             return f"model.get_buffer({quoted})"
         path, _, local = info.name.rpartition(".")
-        return f"model.get_submodule({json.dumps(path)}).{local}"
+        module = f"model.get_submodule({literal(path)})"
+        return f"{module}.{local}" if local.isidentifier() else f"getattr({module}, {literal(local)})"
 
     def module(self, path: str) -> nn.Module:
         """The submodule at a dotted path; the model itself for the empty path.
@@ -288,6 +288,17 @@ class ParameterTree:
             kinds = "a forward pre-hook such as weight_norm, spectral_norm or prune"
             originals = [prefix + n for n in _old_style_originals(module, local)]
         return f"its values are computed by {kinds}. Edit {' or '.join(map(repr, originals))}."
+
+
+def literal(name: str) -> str:
+    """A name as a Python literal in double quotes. Names of a file can be anything, and must never become code."""
+    body = one_line(name.replace("\\", "\\\\")).replace('"', '\\"')
+    return f'"{body}"'
+
+
+def one_line(text: str) -> str:
+    """The text with everything escaped that ends a line, or that cannot be seen: safe in a comment of generated code."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Kind, Tensor]]:
