@@ -149,3 +149,23 @@ def test_a_save_that_is_killed_half_way_leaves_the_file_of_the_save_before(tmp_p
     assert saved <= float(kept["bias"][0]) <= saved + 1
     assert bool((kept["weight"] == kept["bias"][0]).all())
     assert bool((kept["bias"] == kept["bias"][0]).all())
+
+
+@pytest.mark.parametrize("names", [["training"], ["forward"], ["a..b"], ["a", "a.b"], [""], ["x.eval.y"]])
+def test_a_name_that_torch_cannot_hold_is_told(names: list[str], tmp_path: Path) -> None:
+    save_file({name: torch.ones(2) for name in names}, tmp_path / "m.safetensors")
+    with pytest.raises(wl.WeightLabError, match=r"open: '.*' \[2\] cannot be the name of a tensor in a torch module"):
+        wl.open(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("index", ["[1]", "5", "null", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', "[" * 100_000])
+def test_an_index_that_is_none_is_told(index: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors.index.json"
+    path.write_text(index)
+    with pytest.raises(wl.WeightLabError, match="cannot be read as safetensors"):
+        wl.open(path)
+
+
+def test_a_path_that_is_none_is_told() -> None:
+    with pytest.raises(wl.WeightLabError, match="must be a str or a Path, got NoneType"):
+        wl.open(None)  # type: ignore[arg-type]

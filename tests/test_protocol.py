@@ -446,3 +446,12 @@ def test_between_picks_by_value_by_magnitude_and_by_another_view(session: Sessio
     where = {"kind": "between", "value": [middle, 1e9], "view": "gradient"}
     ask(session, "edit", name="conv.weight", region="[...]", where=where, edit="zero_", args={})
     assert torch.equal(session.lab.model.get_parameter("conv.weight") == 0, gradient >= middle)
+
+
+@pytest.mark.parametrize("fields", [
+    {"op": "transfer", "label": "a", "weight": 10**400},
+    {"op": "hold", "name": "fc.bias", "region": "", "kind": "clamp", "min": 10**400},
+])  # fmt: skip
+def test_a_number_past_the_largest_float_is_the_senders_mistake(session: Session, fields: dict[str, Any]) -> None:
+    reply, _ = session.handle({"v": 1, "id": "1", **fields}, [])
+    assert reply["error"]["kind"] == "BadMessage"

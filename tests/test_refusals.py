@@ -13,6 +13,12 @@ import weightlab as wl
 
 Act = Callable[[wl.Lab], Any]
 
+
+def _restored_by_a_number(lab: wl.Lab) -> None:
+    lab.snapshot("s")
+    lab.restore("s", 5)  # type: ignore[arg-type]
+
+
 BAD: dict[str, tuple[Act, str]] = {
     "an unknown name": (lambda lab: lab["conv1.wieght"], "Closest: 'conv1.weight'"),
     "a module": (lambda lab: lab["conv1"], "this is a module"),
@@ -116,6 +122,37 @@ BAD: dict[str, tuple[Act, str]] = {
     "a snapshot without a name": (lambda lab: lab.snapshot(""), "label must be a text"),
     "an unknown snapshot": (lambda lab: lab.restore("then"), "no snapshot"),
     "a position past the end": (lambda lab: lab.jump(99), "positions go from 0"),
+    "a snapshot under a list": (lambda lab: lab.snapshot(["x"]), "label must be a text"),  # type: ignore[arg-type]
+    "a snapshot called by a list": (lambda lab: lab.restore(["a"]), "no snapshot"),  # type: ignore[arg-type]
+    "names that are none": (_restored_by_a_number, "names must be a list of names, got int"),
+    "a match to a list": (
+        lambda lab: lab.transfer({"a": torch.ones(5)}, match={"fc.bias": ["x"]}), "must give a name or None, got list"  # type: ignore[dict-item]
+    ),
+    "a huge share of another model": (lambda lab: lab.transfer({}, weight=10**400), "weight must be a number"),
+    "a file that is a number": (lambda lab: lab.save(5), "must be a str or a Path, got int"),  # type: ignore[arg-type]
+    "a recipe's file that is a number": (lambda lab: lab.save_recipe(5), "must be a str or a Path"),  # type: ignore[arg-type]
+    "a file without a name": (lambda lab: lab.save(""), "names no file"),
+    "a file with a zero in its name": (lambda lab: lab.save("a\0b"), "names no file"),
+    "moments by an array": (
+        lambda lab: lab.apply(
+            wl.Edit("fc.bias", wl.Region.whole((5,)), "zero_"), moments=torch.ones(2).numpy()  # type: ignore[arg-type]
+        ),
+        "'zero' or 'keep'",
+    ),
+    "a region by hand with a cell too many": (
+        lambda lab: lab.apply(
+            wl.Edit("fc.bias", wl.Region((5,), ((0, 5, 1),), (False,), torch.tensor([5])), "zero_")
+        ),
+        "does not have",
+    ),
+    "a region by hand past the end": (
+        lambda lab: lab.apply(wl.Edit("fc.bias", wl.Region((5,), ((3, 6, 1),), (False,)), "zero_")), "does not have"
+    ),
+    "a region by hand of too few axes": (
+        lambda lab: lab.apply(wl.Edit("fc.weight", wl.Region((5, 4), ((0, 5, 1),), (False,)), "zero_")), "does not have"
+    ),
+    "a mean that is lost": (lambda lab: lab["fc.bias"].apply_(lambda cells: cells.mean() / 0), "5 finite cells"),
+    "too many values": (lambda lab: lab["fc.bias"].copy_(torch.ones(7)), r"Give shape \[5\]\."),
     "an unknown view": (lambda lab: lab.view("fc.bias", "colour"), "no view"),
 }  # fmt: skip
 
@@ -201,3 +238,40 @@ def test_a_huge_number_is_refused_for_integers_too() -> None:
     with pytest.raises(wl.EditRefused, match="64 bits"):
         lab["count"].mul_(4)
     assert model.count.tolist() == [2**62] * 2
+
+
+def test_a_snapshot_of_another_shape_is_not_broadcast() -> None:
+    model = nn.Module()
+    model.register_buffer("bias", torch.ones(1))
+    lab = wl.Lab(model)
+    lab.snapshot("s")
+    model.bias = torch.zeros(5)
+    with pytest.raises(wl.EditRefused, match=r"bias \[5\]: the snapshot 's' has it with shape \[1\]"):
+        lab.restore("s")
+    assert model.bias.tolist() == [0.0] * 5
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+)
+def test_a_function_of_float8_cells_is_applied(dtype: torch.dtype) -> None:
+    model = nn.Module()
+    model.register_buffer("w", torch.ones(3).to(dtype))
+    lab = wl.Lab(model)
+    lab["w"].apply_(lambda cells: cells.float() * 2)
+    assert model.w.float().tolist() == [2.0] * 3
+    with pytest.raises(wl.EditRefused, match="3 finite cells nan or inf"):
+        lab["w"].apply_(lambda cells: cells.float() * float("nan"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex128])
+def test_a_mask_of_a_scalar_names_its_cell_or_none(dtype: torch.dtype) -> None:
+    model = nn.Module()
+    model.register_buffer("s", torch.tensor(1).to(dtype))
+    lab = wl.Lab(model)
+    assert lab["s"][torch.tensor(False)].value.shape == (0,)
+    assert lab["s"][torch.tensor(True)].value.tolist() == [1]
+    lab["s"][torch.tensor(True)].zero_()
+    assert model.s.tolist() == 0
+    lab.undo()
+    assert model.s.tolist() == 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +16,7 @@ from weightlab.edit.snapshots import Diff, compare
 from weightlab.edit.transfer import Match, Transfer, plan
 from weightlab.errors import EditRefused
 from weightlab.files import checkpoint
+from weightlab.files.writing import path_to_write
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.part import Part
@@ -27,7 +28,7 @@ class Archive(Part):
     def snapshot(self, label: str) -> None:
         """Remember the model's values under a label, to compare with and to restore."""
         with self.lock:
-            if label in self.offers:
+            if isinstance(label, str) and label in self.offers:
                 raise EditRefused(f"snapshot: '{label}' is another model that was offered. Choose another label.")
             self.snapshots.take(label)
         self._tell([])
@@ -66,7 +67,7 @@ class Archive(Part):
             UnknownName: neither has this label.
         """
         with self.lock:
-            if label in self.offers:
+            if isinstance(label, str) and label in self.offers:
                 return self._values_of(self.offers[label])[0]
             return self.snapshots.tensors(label)
 
@@ -91,11 +92,20 @@ class Archive(Part):
             values = self.snapshots.tensors(label)
             if isinstance(names, str):
                 names = [names]
+            if names is not None and not isinstance(names, Sequence):
+                raise EditRefused(
+                    f"restore: names must be a list of names, got {type(names).__name__}. Give ['fc.weight']."
+                )
             chosen = list(values) if names is None else [self.tree[name].name for name in names]
+            chosen = [name for name in chosen if name in self.tree and name in values]
+            for name in chosen:
+                if self.tree[name].shape != values[name].shape:
+                    raise EditRefused(
+                        f"{self.tree[name].title}: the snapshot '{label}' has it with shape {list(values[name].shape)}. "
+                        f"Name the tensors to restore, or copy_ a part."
+                    )
             edits = [
-                Edit(name, Region.whole(self.tree[name].shape), "copy_", {"values": values[name]})
-                for name in chosen
-                if name in self.tree and name in values
+                Edit(name, Region.whole(self.tree[name].shape), "copy_", {"values": values[name]}) for name in chosen
             ]
         return self.apply(
             edits, f"Restore {label}" if names is None else f"Restore {', '.join(chosen)} from {label}", check=check
@@ -123,7 +133,9 @@ class Archive(Part):
         self, other: Any, match: Match = None, weight: float = 1.0, *, check: bool = True
     ) -> tuple[Transfer, Entry | None]:
         """`transfer`, with its entry."""
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        # Compared, not `isfinite`: that raises for an int past the largest float.
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not -sys.float_info.max <= weight <= sys.float_info.max:
             raise EditRefused(f"transfer: weight must be a number, got {weight!r:.60}. For example 0.5.")
         with self.lock:
             values, against = self._values_of(other)
@@ -144,7 +156,7 @@ class Archive(Part):
 
     def save_recipe(self, path: str | os.PathLike[str]) -> None:
         """Write `recipe()` to a file; a half-written one never replaces a good one."""
-        recipes.write(self.recipe(), path)
+        recipes.write(self.recipe(), path_to_write(path, "save_recipe"))
 
     def to_python(self) -> str:
         """Source text that defines `apply(model)`: the applied entries as plain PyTorch."""
@@ -157,7 +169,7 @@ class Archive(Part):
             EditRefused: a tensor has no values, or the file cannot be written; an old file stays as it was.
         """
         with self.lock:
-            checkpoint.save(self.tree, path, self.recipe())
+            checkpoint.save(self.tree, path_to_write(path, "save"), self.recipe())
 
     def _values_of(self, other: Any) -> tuple[Mapping[str, Tensor], str]:
         """Tensors by name, and what to call them."""

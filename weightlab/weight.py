@@ -14,6 +14,7 @@ from torch import Tensor
 
 from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
+from weightlab.edit.readback import refuse_lost
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -279,8 +280,10 @@ class WeightRef:
     def apply_(self, function: Callable[[Tensor], Tensor | None], *, moments: Moments = None) -> WeightRef:
         """Set the cells to what a function makes of a copy of them (returned, or changed in place).
 
+        What it returns is broadcast, as `copy_` does: `apply_(lambda cells: cells.mean())` gives every cell the mean.
+
         Raises:
-            EditRefused: it returned something of another shape.
+            EditRefused: it returned something that does not broadcast, or made finite cells nan or inf.
         """
         if not callable(function):
             raise EditRefused(f"{self.info.title}: apply_ takes a function of a tensor, got {type(function).__name__}.")
@@ -290,13 +293,7 @@ class WeightRef:
             cells = before.clone()
             found = function(cells)
             found = cells if found is None else found
-            if isinstance(found, Tensor) and found.shape == before.shape and before.is_floating_point():
-                lost = int((before.isfinite() & ~found.isfinite()).sum())
-                if lost:
-                    raise EditRefused(
-                        f"{self.info.title}: the function of apply_ made {lost} finite cells nan or inf. "
-                        f"Use fill_(float('nan')) if that is what you want."
-                    )
+            refuse_lost(self.info.title, before, found)
             return Edit(self.info.name, self.region, "copy_", {"values": _unwrapped(found)})
 
         self._lab._land(made, moments)

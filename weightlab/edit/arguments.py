@@ -217,11 +217,11 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     except RuntimeError:
         fits = False
     if not fits:
-        raise refuse(
-            target,
-            f"values of shape {list(made.shape)} do not broadcast to the {list(target.view_shape)} cells of the region. "
-            f"Give shape {list(target.view_shape)}, or index a region of shape {list(made.shape)}",
-        )
+        what = f"values of shape {list(made.shape)} do not broadcast to the {list(target.view_shape)} cells of the region. "
+        what += f"Give shape {list(target.view_shape)}"
+        sizes = iter(target.shape)  # an axis of the values is a part of some axis of the tensor, in the same order
+        part = all(any(size <= has for has in sizes) for size in made.shape)
+        raise refuse(target, f"{what}, or index a region of shape {list(made.shape)}" if part else what)
     if made.dtype.is_complex and not target.dtype.is_complex:
         raise refuse(target, f"{target.dtype_name} holds real numbers only, got {made.dtype}. Give values.real")
     # A copy: the caller may change his tensor later, and redo must give the first result.
@@ -247,16 +247,16 @@ def fitting_tensor(values: Tensor, target: Target) -> Tensor:
             values.is_floating_point() and values.dtype.itemsize > target.dtype.itemsize
         ) or not values.is_floating_point():
             if target.dtype.itemsize == 1:
-                lost = _finite(values) & (values.abs().double() > torch.finfo(target.dtype).max)
+                lost = finite(values) & (values.abs().double() > torch.finfo(target.dtype).max)
             else:
-                lost = _finite(values) & ~_finite(values.to(target.dtype))
+                lost = finite(values) & ~finite(values.to(target.dtype))
             if bool(lost.any()):
                 worst = values[lost].abs().double().max().item()
                 raise refuse(
                     target, f"{target.dtype_name} holds at most ±{torch.finfo(target.dtype).max:.4g}, got ±{worst:g}"
                 )
         return values
-    if values.is_floating_point() and not bool((values == values.trunc()).all() and _finite(values).all()):
+    if values.is_floating_point() and not bool((values == values.trunc()).all() and finite(values).all()):
         raise refuse(
             target, f"{target.dtype_name} holds whole numbers only, got fractions or NaN. Round the values first"
         )
@@ -274,7 +274,8 @@ def _widened(values: Tensor) -> Tensor:
     return values.to(torch.int64) if values.dtype in (torch.uint16, torch.uint32, torch.uint64) else values
 
 
-def _finite(values: Tensor) -> Tensor:
+def finite(values: Tensor) -> Tensor:
+    """Which are neither NaN nor inf; torch cannot ask that of most float8."""
     return (
         values.isfinite() if values.dtype.itemsize > 1 or not values.is_floating_point() else values.float().isfinite()
     )
@@ -283,7 +284,7 @@ def _finite(values: Tensor) -> Tensor:
 def only_finite(args: Args) -> bool:
     """Whether all numbers and tensors among the arguments are finite."""
     for value in args.values():
-        if isinstance(value, Tensor) and not bool(_finite(value).all()):
+        if isinstance(value, Tensor) and not bool(finite(value).all()):
             return False
         if isinstance(value, float) and not math.isfinite(value):
             return False
@@ -301,7 +302,7 @@ def literal(value: Any, device: str = "") -> str:
     if (
         value.numel() <= 64
         and (value.dtype.itemsize > 1 or not value.dtype.is_floating_point)
-        and bool(_finite(value).all())
+        and bool(finite(value).all())
     ):
         text = f"torch.tensor({value.tolist()}, dtype={value.dtype})"
     else:

@@ -84,7 +84,7 @@ class Journal:
             UnknownName, EditRefused: nothing was changed (rule J3).
         """
         edit_is_sound(edit)
-        if moments not in (None, "zero", "keep"):
+        if moments is not None and (not isinstance(moments, str) or moments not in ("zero", "keep")):
             raise EditRefused(f"{edit.name}: moments must be 'zero' or 'keep', got {moments!r}.")
         info = self.tree[edit.name]
         if self.before_write is not None:

@@ -74,6 +74,27 @@ def edit_is_sound(edit: object) -> None:
         value = getattr(edit, field_name)
         if not isinstance(value, kind):
             raise EditRefused(f"Edit: '{field_name}' must be a {kind.__name__}, got {type(value).__name__}.")
+    if not _exists(edit.region):
+        raise EditRefused(
+            f"{edit.name}: the region names cells that its own shape does not have. Index lab[{edit.name!r}], or use "
+            f"Region.whole, Region.of_cells or Region.parse."
+        )
+
+
+def _exists(region: Region) -> bool:
+    """Whether a region names cells of its shape: anybody can make one by hand, and nothing else looks at it again."""
+    whole, cells = Region.whole(region.shape), region.cells
+    if cells is not None:
+        if not isinstance(cells, Tensor) or cells.dtype != torch.int64 or cells.device.type != "cpu":
+            return False
+        return not cells.numel() or (int(cells.min()) >= 0 and int(cells.max()) < whole.numel)
+    if not len(region.axes) == len(region.dropped) == len(region.shape):
+        return False
+    boxes = zip(region.axes, region.dropped, region.shape, strict=True)
+    return all(
+        0 <= start <= stop <= size and step >= 1 and (not drop or stop == start + 1)
+        for (start, stop, step), drop, size in boxes
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weightlab.edit.arguments import Target, only_finite
+from weightlab.edit.arguments import Target, finite, only_finite
 from weightlab.edit.operations import Prepared
 from weightlab.errors import EditRefused
 from weightlab.model import storage
@@ -35,6 +35,21 @@ def refuse_not_finite(prepared: Prepared, target: Target, before: Tensor, after:
         raise EditRefused(
             f"{target.title}: {prepared.edit.op} would make {lost} finite cell{'s' if lost != 1 else ''} nan or inf in "
             f"{target.dtype_name}. Use smaller numbers, or fill_(float('inf')) if that is what you want."
+        )
+
+
+def refuse_lost(title: str, before: Tensor, made: object) -> None:
+    """Rule J11 for what a user's function made of the cells; what does not broadcast to them is refused by `copy_`."""
+    if not isinstance(made, Tensor) or not (before.is_floating_point() or before.is_complex()):
+        return
+    try:
+        lost = int((finite(before) & ~finite(made.detach().to(before.device))).count_nonzero())
+    except RuntimeError:
+        return
+    if lost:
+        raise EditRefused(
+            f"{title}: the function of apply_ made {lost} finite cells nan or inf. "
+            f"Use fill_(float('nan')) if that is what you want."
         )
 
 

@@ -135,9 +135,9 @@ class Snapshots:
             UnknownName: there is no snapshot of this label.
             EditRefused: other code changed a tensor before it was copied.
         """
-        if label not in self._taken:
+        if not isinstance(label, str) or label not in self._taken:
             known = ", ".join(map(repr, self._taken)) or "none yet"
-            raise UnknownName(f"{label}: there is no snapshot of this label. Taken: {known}.")
+            raise UnknownName(f"{label!s:.100}: there is no snapshot of this label. Taken: {known}.")
         return self._taken[label].tensors()
 
 

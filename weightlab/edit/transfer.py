@@ -76,6 +76,11 @@ def plan(
         wanted = [
             name if match is None else match(name) if callable(match) else match.get(name, name) for name in names
         ]
+        odd = next((name for name in wanted if name is not None and not isinstance(name, str)), None)
+        if odd is not None:
+            raise EditRefused(
+                f"{info.title}: match must give a name or None, got {type(odd).__name__}. Give the other model's name."
+            )
         source = next((name for name in wanted if name in other), None)
         if source is None:
             rows.append(TransferRow(info.name, "", "left", "the other model has no such name"))

@@ -56,11 +56,12 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         WeightLabError: the file is missing or damaged.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise WeightLabError(f"open: the path must be a str or a Path, got {type(path).__name__}. Name a file.")
     source = Path(path)
     try:
         if source.name.endswith(".json"):
-            shards = json.loads(source.read_text(encoding="utf-8"))["weight_map"]
-            files = [source.parent / name for name in dict.fromkeys(shards.values())]
+            files = [source.parent / name for name in _shards(json.loads(source.read_text(encoding="utf-8")))]
         else:
             files = [source]
         tensors: dict[str, Tensor] = {}
@@ -71,9 +72,17 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
                 for alias, name in (opened.metadata() or {}).items():
                     if name in tensors and alias not in tensors:
                         tensors[alias] = tensors[name]
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightLabError(f"open: {source} cannot be read as safetensors: {error}.") from error
     return tensors
+
+
+def _shards(index: Any) -> list[str]:
+    """The files that an index names, each once."""
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise ValueError("an index must hold 'weight_map', an object of file names by tensor")
+    return list(dict.fromkeys(files.values()))
 
 
 class Checkpoint(nn.Module):
@@ -83,18 +92,27 @@ class Checkpoint(nn.Module):
         super().__init__()
         made: dict[int, nn.Parameter] = {}
         for name, tensor in tensors.items():
-            *path, local = name.split(".")
-            module: nn.Module = self
-            for part in path:
-                if part not in module._modules:
-                    module.add_module(part, nn.Module())
-                module = module.get_submodule(part)
-            if tensor.is_floating_point() or tensor.is_complex():
-                key = id(tensor)
-                made.setdefault(key, nn.Parameter(tensor, requires_grad=tensor.dtype in _TRAINABLE))
-                module.register_parameter(local, made[key])
-            else:
-                module.register_buffer(local, tensor)
+            try:
+                self._hold(name, tensor, made)
+            except KeyError as error:  # torch's modules keep their tensors as attributes
+                raise WeightLabError(
+                    f"open: {name!r} {list(tensor.shape)} cannot be the name of a tensor in a torch module: "
+                    f"{error.args[0]}. Rename it in the file."
+                ) from error
+
+    def _hold(self, name: str, tensor: Tensor, made: dict[int, nn.Parameter]) -> None:
+        *path, local = name.split(".")
+        module: nn.Module = self
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        if tensor.is_floating_point() or tensor.is_complex():
+            key = id(tensor)
+            made.setdefault(key, nn.Parameter(tensor, requires_grad=tensor.dtype in _TRAINABLE))
+            module.register_parameter(local, made[key])
+        else:
+            module.register_buffer(local, tensor)
 
     def forward(self) -> Tensor:
         """A file holds weights and no computation."""

@@ -31,6 +31,20 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def path_to_write(path: object, what: str) -> Path:
+    """The path of a file that can be written.
+
+    Raises:
+        EditRefused: it is no path, or names no file.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise EditRefused(f"{what}: the path must be a str or a Path, got {type(path).__name__}. Give 'model.file'.")
+    name = os.fspath(path)
+    if not isinstance(name, str) or "\0" in name or not Path(name).name:
+        raise EditRefused(f"{what}: {name!r:.100} names no file. Give a path that ends in a name.")
+    return Path(name)
+
+
 def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors of any strides and device; a half-written file never replaces a good one.
 

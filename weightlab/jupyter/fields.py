@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +13,7 @@ from weightlab.see.profiles import ORDERS
 
 VERSION = 1
 REQUEST_LIMIT = 512 * 1024
+_LARGEST = sys.float_info.max
 
 # What a field may be: a sentence for the error, and a test.
 Check = tuple[str, Callable[[Any], bool]]
@@ -26,7 +27,8 @@ def is_whole(value: Any) -> bool:
 def _number(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= 100
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not `isfinite`: that raises for an int past the largest float, which JSON may hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def _maybe(value: Any) -> bool:

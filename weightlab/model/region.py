@@ -117,7 +117,8 @@ class Region:
     def coordinates(self, device: torch.device) -> tuple[Tensor, ...]:
         """One flat index tensor per axis, for listed cells."""
         assert self.cells is not None
-        return torch.unravel_index(self.cells.flatten().to(device), self.shape)
+        # A scalar counts as [1]: no coordinates at all would name its cell, also where no cell is meant.
+        return torch.unravel_index(self.cells.flatten().to(device), self.shape or (1,))
 
     def index(self, index: Any, title: str = "") -> Region:
         """The region of `tensor[self][index]`.

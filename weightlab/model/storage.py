@@ -113,6 +113,11 @@ def as_integers(cells: Tensor) -> Tensor:
     return cells.view(_INTEGERS[cells.element_size()])
 
 
+def _with_axes(tensor: Tensor) -> Tensor:
+    """The tensor as integers, to be indexed by `Region.coordinates`; a scalar as [1]."""
+    return as_integers(tensor if tensor.ndim else tensor.unsqueeze(0))
+
+
 def apart(cells: Tensor) -> Tensor:
     """The same memory in a storage of its own, which `numpy()` may mark as not resizable: the model's is left as it is."""
     made: Tensor = torch.from_dlpack(cells.detach())  # type: ignore[attr-defined]
@@ -133,8 +138,7 @@ def read(tensor: Tensor, region: Region) -> Tensor:
             if cells.device.type == "cpu" and cells.numel() * cells.element_size() > _PAGED:
                 return _room(cells.shape, cells.dtype).copy_(cells)
             return cells.clone(memory_format=torch.contiguous_format)
-        picked = as_integers(tensor)[region.coordinates(tensor.device)]
-        picked = picked if tensor.ndim else picked.clone()  # no coordinates index nothing: that is a view
+        picked = _with_axes(tensor)[region.coordinates(tensor.device)]
         if tensor.dtype == torch.complex128:
             picked = torch.view_as_complex(picked.view(torch.float64))
         return picked.view(tensor.dtype).view(region.view_shape)
@@ -179,7 +183,7 @@ def write(tensor: Tensor, region: Region, change: Callable[[Tensor], None]) -> N
             return
         cells = read(tensor, region)
         change(cells)
-        as_integers(tensor)[region.coordinates(tensor.device)] = as_integers(cells.flatten())
+        _with_axes(tensor)[region.coordinates(tensor.device)] = as_integers(cells.flatten())
 
 
 def put(tensor: Tensor, region: Region, cells: Tensor) -> None:
