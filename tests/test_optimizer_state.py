@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -216,3 +217,52 @@ def test_views_show_moments() -> None:
     assert torch.equal(lab.view("weight", "exp_avg"), optimizer.state[model.weight]["exp_avg"])
     with pytest.raises(wl.EditRefused, match="exp_avg_sq"):
         lab.view("weight", "momentum")
+
+
+def stepped() -> tuple[nn.Linear, torch.optim.Adam, wl.Lab]:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer, wl.Lab(model, optimizer=optimizer)
+
+
+def test_undo_finds_the_moments_of_an_optimizer_that_loaded_its_state() -> None:
+    """J2, J12"""
+    model, optimizer, lab = stepped()
+    before = {name: value.clone() for name, value in optimizer.state[model.weight].items()}
+    lab["weight"].zero_()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert not optimizer.state[model.weight]["exp_avg"].any()
+    entry = lab.undo()
+    assert entry is not None
+    assert entry.notes == ()
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(optimizer.state[model.weight][name], before[name])
+    lab.redo()
+    assert not optimizer.state[model.weight]["exp_avg"].any()
+
+
+def test_undo_tells_of_moments_that_the_optimizer_keeps_no_more() -> None:
+    """J12"""
+    model, optimizer, lab = stepped()
+    before = model.weight.detach().clone()
+    lab["weight"].zero_()
+    optimizer.state.clear()
+    entry = lab.undo()
+    assert entry is not None
+    assert torch.equal(model.weight, before)
+    assert "weight: exp_avg was not brought back: the optimizer does not keep it any more" in entry.notes
+    lab.redo()
+    assert not model.weight.any()
+
+
+def test_moments_that_went_on_are_a_conflict_for_undo() -> None:
+    """J8"""
+    model, optimizer, lab = stepped()
+    state = copy.deepcopy(optimizer.state_dict())
+    lab["weight"].zero_()
+    optimizer.load_state_dict(state)
+    with pytest.raises(wl.UndoConflict, match="exp_avg"):
+        lab.undo()
+    assert not model.weight.any()

@@ -426,3 +426,45 @@ def test_what_torch_says_of_a_computed_weight_is_a_refusal(monkeypatch: pytest.M
         lab["weight"].neg_()
     assert {name: raw(tensor) for name, tensor in lab.model.state_dict().items()} == before
     assert lab.history == ()
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "prune"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+def test_a_hook_based_weight_follows_its_originals_at_once(kind: str) -> None:
+    """J10: nobody has to wait for the next forward, which gives the very same values."""
+    layer = nn.Linear(3, 2).eval()
+    if kind == "prune":
+        nn.utils.prune.l1_unstructured(layer, "weight", 2)
+    else:
+        getattr(nn.utils, kind)(layer)
+    original = "weight_g" if kind == "weight_norm" else "weight_orig"
+    layer(torch.ones(1, 3))
+    lab = wl.Lab(layer)
+    value = lab["weight"].value
+    lab.snapshot("start")
+
+    def follows() -> bool:
+        shown = lab["weight"].value
+        layer(torch.ones(1, 3))
+        return torch.equal(shown, lab["weight"].value)
+
+    lab[original][1:].mul_(2)
+    assert follows()
+    if kind != "spectral_norm":
+        assert not torch.equal(lab["weight"].value, value)
+    lab.undo()
+    assert torch.equal(lab["weight"].value, value)
+    lab.redo()
+    assert follows()
+    lab.restore("start")
+    assert torch.equal(lab["weight"].value, value)
+    with pytest.raises(ZeroDivisionError), lab.stroke("fails"):
+        lab[original][1:].mul_(3)
+        raise ZeroDivisionError
+    assert torch.equal(lab["weight"].value, value)
+    if kind != "spectral_norm":
+        lab["weight"][0].zero_()
+        assert follows()
+        assert not lab["weight"].value[0].any()
+        lab.undo()
+        assert torch.equal(lab["weight"].value, value)

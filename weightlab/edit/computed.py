@@ -7,7 +7,7 @@ instead, is read back through the computation, and stands only if every cell hol
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -147,8 +147,25 @@ def _right_inverse(chain: nn.Module, asked: Tensor) -> Originals | None:
     return None
 
 
+def follow(tree: ParameterTree, names: Iterable[str]) -> None:
+    """Bring hook-based weights up to date with their originals, where some of these names are originals.
+
+    The modules would do so at their next forward only; until then everybody would read the weight of before.
+    """
+    weights = set()
+    for name in names:
+        stem = next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), "")
+        if stem and stem in tree and name in tree and tree[stem].kind == "computed":
+            weights.add(stem)
+    for weight in weights:
+        recompute(tree, weight)
+
+
+_ENDS = ("_g", "_v", "_orig", "_mask", "_u")
+
+
 def recompute(tree: ParameterTree, name: str) -> None:
-    """Let hook-based weight_norm and prune refresh the attribute that they only set at the next forward."""
+    """Let hook-based weight_norm, spectral_norm and prune refresh the attribute that they only set at the next forward."""
     path, _, local = tree[name].name.rpartition(".")
     module = tree.module(path)
     for hook in module._forward_pre_hooks.values():
@@ -157,5 +174,7 @@ def recompute(tree: ParameterTree, name: str) -> None:
         with torch.no_grad():
             if hasattr(hook, "compute_weight") and module._parameters.get(f"{local}_g") is not None:
                 setattr(module, local, hook.compute_weight(module))
+            elif hasattr(hook, "compute_weight"):  # spectral_norm, without a step of its power iteration
+                setattr(module, local, hook.compute_weight(module, do_power_iteration=False))
             elif hasattr(hook, "apply_mask"):
                 setattr(module, local, hook.apply_mask(module))

@@ -36,11 +36,13 @@ class Patch(ABC):
         name: what it changes, for errors: a dotted name, "fc.weight: exp_avg", or a hold.
         left_out: in words, where it is a change of the model that no Edit says, and that a recipe therefore lacks.
         spelled: how many values its code spells out, beside those of Edits.
+        lost: in words, what the last `swap` could not bring back.
     """
 
     name: str
     left_out: str = ""
     spelled: int = 0
+    lost: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -122,12 +124,15 @@ class CellPatch(Patch):
         if tuple(tensor.shape) != self.region.shape or tensor.dtype != self._saved.dtype:
             was, now = (list(self.region.shape), self._saved.dtype), (list(tensor.shape), tensor.dtype)
             return f"{self.name}: its shape or dtype was changed since the edit, from {was} to {now}"
-        if identity(tensor) != self._written:
+        if self._is_another(tensor):
             return f"{self.name}: the model holds another tensor under this name since the edit"
         if not self._as_left(tensor):
             where = "" if self.region.is_whole else self.region
             return f"{self.name}{where}: its cells were changed since the edit by other code"
         return ""
+
+    def _is_another(self, tensor: Tensor) -> bool:
+        return identity(tensor) != self._written
 
     def _as_left(self, tensor: Tensor) -> bool:
         """Whether the cells hold the bytes that the journal left in them."""
@@ -157,6 +162,24 @@ class CellPatch(Patch):
         self._written = identity(tensor)
         self._mark = storage.fingerprint(old)
         self._saved.replace(new)
+
+
+class CompanionPatch(CellPatch):
+    """Cells that an optimizer keeps for a weight. It may load its state, and then has another tensor, or none."""
+
+    def conflict(self) -> str:
+        return "" if self._find() is None else super().conflict()
+
+    def _is_another(self, tensor: Tensor) -> bool:
+        return False
+
+    def swap(self, forced: bool = False) -> None:
+        if self.lost:  # the way back from where there was none
+            self.lost = ""
+        elif self._find() is None:
+            self.lost = f"{self.name} was not brought back: the optimizer does not keep it any more"
+        else:
+            super().swap(forced)
 
 
 class ActionPatch(Patch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -99,6 +100,7 @@ class Journal:
         except BaseException:
             take_back(step.patches)
             raise
+        computed.follow(self.tree, step.names)
         return self.include(step)
 
     def include(self, step: Step) -> Entry | None:
@@ -114,7 +116,8 @@ class Journal:
         region = {"zero": step.edit.region, "keep": None, None: step.zeroed}[moments]
         kept = []
         for label, tensor in self.companions(step.edit, self.tree.tensor(step.edit.name)):
-            patch = None if region is None else zeroed(f"{step.edit.name}: {label}", tensor, region, self._spill)
+            find, name = self._companion(step.edit, label), f"{step.edit.name}: {label}"
+            patch = None if region is None else zeroed(name, tensor, find, region, self._spill)
             if patch is None:
                 kept.append(label)
             else:
@@ -137,6 +140,7 @@ class Journal:
         except BaseException:
             for step in reversed(self._open):
                 take_back(step.patches)
+            computed.follow(self.tree, [name for step in self._open for name in step.names])
             self._open = outer
             raise
         steps, self._open = self._open, outer
@@ -182,8 +186,9 @@ class Journal:
         if self._position == 0:
             return None
         entry = self._entries[self._position - 1]
-        self._swap(entry, tuple(reversed(entry.patches)), force, "undo")
+        entry = self._swap(entry, tuple(reversed(entry.patches)), force, "undo")
         self._position -= 1
+        self._entries[self._position] = entry
         self._held = self.nbytes  # what was on disk is in memory again
         self._keep_budget()
         return entry
@@ -201,7 +206,7 @@ class Journal:
         if self._position == len(self._entries):
             return None
         entry = self._entries[self._position]
-        self._swap(entry, entry.patches, force, "redo")
+        entry = self._entries[self._position] = self._swap(entry, entry.patches, force, "redo")
         self._position += 1
         self._held = self.nbytes
         self._keep_budget()
@@ -211,7 +216,7 @@ class Journal:
         if self._open is not None:
             raise EditRefused(f"journal: {what} is not possible inside a stroke. End the stroke first.")
 
-    def _swap(self, entry: Entry, patches: Sequence[Patch], force: bool, what: str) -> None:
+    def _swap(self, entry: Entry, patches: Sequence[Patch], force: bool, what: str) -> Entry:
         done: list[Patch] = []
         try:
             for patch in patches:
@@ -228,9 +233,24 @@ class Journal:
             for patch in reversed(done):
                 patch.swap()
             raise
+        finally:
+            computed.follow(self.tree, entry.names)
+        lost = [patch.lost for patch in patches if patch.lost and patch.lost not in entry.notes]
+        return replace(entry, notes=(*entry.notes, *lost)) if lost else entry
 
     def _finder(self, name: str) -> Find:
         return lambda: self.tree.tensor(name) if name in self.tree else None
+
+    def _companion(self, edit: Edit, label: str) -> Find:
+        """Finds it anew: an optimizer that loads its state has other tensors from then on."""
+
+        def find() -> Tensor | None:
+            if self.companions is None or edit.name not in self.tree:
+                return None
+            held = self.companions(edit, self.tree.tensor(edit.name))
+            return next((companion.tensor for companion in held if companion.label == label), None)
+
+        return find
 
     def _apply(self, edit: Edit, info: TensorInfo) -> Step | None:
         if not info.editable:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from weightlab.edit.arguments import Target
-from weightlab.edit.entry import CellPatch, Find, FlagPatch, Patch
+from weightlab.edit.entry import CompanionPatch, Find, FlagPatch, Patch
 from weightlab.edit.operations import Edit, Prepared, index_code
 from weightlab.edit.saved import Saved, Spill
 from weightlab.errors import EditRefused
@@ -94,7 +94,7 @@ def set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor, find: Find) -
     return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, find, before)], names, changed)
 
 
-def zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch | None:
+def zeroed(name: str, tensor: Tensor, find: Find, region: Region, spill: Spill) -> Patch | None:
     """Zero a companion's cells, as a patch of its own; None where they are zero already."""
     before = storage.read(tensor, region)
     if not bool(before.any()):
@@ -105,7 +105,7 @@ def zeroed(label: str, tensor: Tensor, region: Region, spill: Spill) -> Patch | 
 
     storage.write(tensor, region, change)
     mark = storage.fingerprint(storage.read(tensor, region))
-    return CellPatch(label, lambda: tensor, region, Saved(before.cpu(), spill), mark, change)
+    return CompanionPatch(name, find, region, Saved(before.cpu(), spill), mark, change)
 
 
 def take_back(patches: Iterable[Patch]) -> None:
