@@ -26,7 +26,10 @@ class Archive(Part):
     """Snapshots, diffs, transfers, recipes and files of a Lab."""
 
     def snapshot(self, label: str) -> None:
-        """Remember the model's values under a label, to compare with and to restore."""
+        """Remember the model's values under a label, to compare with and to restore.
+
+        A warning says where the model is too large to be copied at once, and what that means for other code.
+        """
         with self.lock:
             if isinstance(label, str) and label in self.offers:
                 raise EditRefused(f"snapshot: '{label}' is another model that was offered. Choose another label.")

@@ -1,16 +1,19 @@
 """Named copies of a model's tensors; diff and restore.
 
-Small models are copied at once. In large ones a tensor is copied before its first write instead: by an edit, or by any
-torch optimizer's step, both of which announce themselves. Code that writes past both is found by fingerprint, and a
-snapshot that has lost a tensor that way says so rather than show wrong numbers.
+A model is copied at once where a quarter of the free memory, or 256 MB, holds it. In a larger one the buffers are, which
+any forward may change, and a parameter is copied before its first write: by an edit, or by any torch optimizer's step,
+both of which announce themselves. That is said when the snapshot is taken. Code that writes past both is found by
+fingerprint, and a snapshot that has lost a tensor that way says so rather than show wrong numbers.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +23,7 @@ from weightlab.errors import EditRefused, UnknownName
 from weightlab.model import storage
 from weightlab.model.tree import ParameterTree
 
-AT_ONCE = 256 * 2**20  # bytes
+AT_ONCE = 256 * 2**20  # bytes, however little memory is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,20 @@ def _count(tensors: int) -> str:
     return f"{tensors} tensor{'s' if tensors != 1 else ''}"
 
 
+def at_once() -> int:
+    """Bytes that a snapshot may copy at once."""
+    return max(AT_ONCE, free_memory() // 4)
+
+
+def free_memory() -> int:
+    """Bytes that the system can still give; 0 where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
 class Snapshots:
     """The snapshots of one Lab; *state*."""
 
@@ -94,17 +111,22 @@ class Snapshots:
         """Remember the model as it is now; a label that exists is taken anew."""
         if not isinstance(label, str) or not label:
             raise EditRefused(f"snapshot: the label must be a text, got {label!r}. For example snapshot('before').")
-        tensors = {
-            info.name: self._tree.tensor(info.name) for info in self._tree if info.editable and info.kind != "computed"
-        }
+        infos = [info for info in self._tree if info.editable and info.kind != "computed"]
+        tensors = {info.name: self._tree.tensor(info.name) for info in infos}
         size = sum(t.numel() * t.element_size() for t in tensors.values())
-        snapshot = _Snapshot(tensors)
-        if size <= AT_ONCE:
-            for name in tensors:
-                snapshot.copy(name)
-        self._taken[label] = snapshot
+        later = size > at_once()
+        self._taken[label] = snapshot = _Snapshot(
+            tensors, {info.name for info in infos if later and info.kind == "parameter"}
+        )
         if snapshot.lacking and self._hook is None:
             self._hook = _before_optimizer_steps(self)
+        if snapshot.lacking:
+            warnings.warn(
+                f"snapshot '{label}': {size / 2**30:.1f} GB are more than a quarter of the free memory, so that a parameter is "
+                f"copied when an edit or a torch optimizer is about to change it. Other code that writes to it loses its "
+                f"old values; restore then says so.",
+                stacklevel=3,
+            )
 
     def drop(self, label: str) -> None:
         """Forget a snapshot."""
@@ -144,13 +166,12 @@ class Snapshots:
 class _Snapshot:
     """Copies, and what is still shared with the model with the fingerprint that it had."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], later: set[str]) -> None:
         self.copies: dict[str, Tensor] = {}
         self.lacking = dict(tensors)
-        self._marks: dict[str, bytes] = {}
-        size = sum(t.numel() * t.element_size() for t in tensors.values())
-        if size > AT_ONCE:
-            self._marks = {name: storage.fingerprint(storage.whole(t)) for name, t in tensors.items()}
+        for name in tensors.keys() - later:
+            self.copy(name)
+        self._marks = {name: storage.fingerprint(storage.whole(t)) for name, t in self.lacking.items()}
 
     def copy(self, name: str) -> None:
         tensor = self.lacking.pop(name)
