@@ -30,7 +30,7 @@ from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.progress import Progress
 from weightlab.see.spectrum import Spectrum
 from weightlab.see.summary import Summary
-from weightlab.train.constraints import Constraint
+from weightlab.train.hold import Constraint
 from weightlab.weight import WeightRef
 
 __version__ = "0.1.0"

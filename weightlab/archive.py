@@ -150,12 +150,15 @@ class Archive(Part):
     def recipe(self) -> dict[str, Any]:
         """The applied entries as strict JSON, for `weightlab.replay`.
 
-        Repairs that changed the structure (a registered Parameter, a shape given back, a relinked optimizer) are no edits: they
-        stand under "left_out" in words, and a warning says so. `to_python()` has them.
+        Repairs that changed the structure (a registered Parameter, a shape given back, a relinked optimizer) are no edits, nor are
+        holds: they stand under "left_out" in words, and a warning says so. `to_python()` has them, holds as comments.
         """
-        made = recipes.recipe_of(self.history, self.tree)
+        made = recipes.recipe_of(self.history, self.tree, self._holds_in_words())
         recipes.warn_of_left_out(made, "recipe")
         return made
+
+    def _holds_in_words(self) -> list[str]:
+        return [hold.text for hold in self.holds.active]
 
     def save_recipe(self, path: str | os.PathLike[str]) -> None:
         """Write `recipe()` to a file; a half-written one never replaces a good one."""
@@ -163,7 +166,7 @@ class Archive(Part):
 
     def to_python(self) -> str:
         """Source text that defines `apply(model)`: the applied entries as plain PyTorch."""
-        return recipes.script_of(self.history)
+        return recipes.script_of(self.history, self._holds_in_words())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model's tensors to a safetensors file, with the recipe in its metadata.

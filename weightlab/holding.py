@@ -10,7 +10,7 @@ from weightlab.edit.entry import ActionPatch
 from weightlab.edit.operations import Edit
 from weightlab.edit.step import Step
 from weightlab.part import Part
-from weightlab.train.constraints import Constraint
+from weightlab.train.hold import Constraint
 
 _NO_OPTIMIZER = "this Lab was given no optimizer: call lab.step() after each step of yours, so that holds are kept"
 
@@ -31,16 +31,19 @@ class Holding(Part):
         Raises:
             EditRefused: it cannot be kept together with the holds in force; nothing was changed.
         """
-        with self.stroke(constraint.text):
+        with self.steps.turn():
             self.holds.check(constraint)
+            self._put_in_force(constraint)
+        return constraint
+
+    def _put_in_force(self, constraint: Constraint) -> None:
+        with self.stroke(constraint.text):
             if constraint.kind == "clamp":
                 bounds = {"min": constraint.min, "max": constraint.max}
                 self.journal.apply(Edit(constraint.name, constraint.region, "clamp_", bounds))
-            constraint.capture(self.tree.tensor(constraint.name))
             constraint._release = self._release
             self._include_hold(constraint.text, constraint, 1, self._unhold, self._rehold)
             self._rehold(constraint)
-        return constraint
 
     def _release(self, constraint: Constraint) -> None:
         with self.stroke(f"Release: {constraint.text}"):
@@ -82,8 +85,12 @@ class Holding(Part):
 
     def step(self) -> None:
         """The safe point after an optimizer's step, for a loop whose optimizer the Lab was not given: holds are kept here."""
-        with self.lock:
-            self.holds.enforce()
-            if self._updates is not None:
-                self._updates.after()  # what a hold put back was not changed
-        self.steps.end()
+        try:
+            with self.lock:
+                try:
+                    self.holds.enforce()
+                finally:
+                    if self._updates is not None:
+                        self._updates.after()  # what a hold put back was not changed
+        finally:
+            self.steps.end()

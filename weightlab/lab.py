@@ -19,7 +19,7 @@ from weightlab.check.probe import Probe
 from weightlab.checking import Checking
 from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
-from weightlab.edit.entry import Entry
+from weightlab.edit.entry import CellPatch, Entry
 from weightlab.edit.journal import Journal
 from weightlab.edit.operations import Edit, edit_is_sound
 from weightlab.edit.snapshots import Snapshots
@@ -320,6 +320,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self.journal.companions = companions
 
     def _advice(self, edit: Edit) -> list[str]:
+        self.holds.refuse_moved(edit.name, edit.region)
         notes = linked.advice(self.tree, edit)
         if getattr(sys.modules.get("torch._inductor.config"), "freezing", False):
             compiled = (type(module).__name__ == "OptimizedModule" for module in (self.model, *self.model.modules()))
@@ -336,7 +337,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             # What the model has lost since is passed by: undo has said so where that matters.
             changed = [(name, region) for name, region in entry.changed if name in self.tree]
             self._mark(changed)
-            self.holds.captured([pair for pair in entry.changed if pair[0] in self.tree])
+            self.holds.captured((p.name, p.region) for p in entry.patches if isinstance(p, CellPatch))
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()
             self.revision += 1

@@ -23,7 +23,7 @@ from weightlab.see.layout import Layout
 from weightlab.see.profiles import Profile, profile
 from weightlab.see.spectrum import Spectrum, spectrum
 from weightlab.see.summary import BINS, Histogram, Summary, summarize
-from weightlab.train.constraints import Constraint, Kind
+from weightlab.train.hold import Constraint, Kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -334,13 +334,13 @@ class WeightRef:
         Raises:
             EditRefused: it contradicts another hold; nothing was changed.
         """
-        asked = [min is not None or max is not None, bool(sign), like is not None, rule is not None]
+        if not isinstance(sign, bool):
+            raise EditRefused(f"{self.info.title}: sign is True or False, got {type(sign).__name__}.")
+        asked = [min is not None or max is not None, sign, like is not None, rule is not None]
         if sum(asked) > 1:
             raise EditRefused(
                 f"{self.info.title}: a hold keeps bounds, a sign, a tie or a rule, one at a time. Hold twice."
             )
-        if rule is not None and not callable(rule):
-            raise EditRefused(f"{self.info.title}: a rule is a function of the cells, got {type(rule).__name__}.")
         if like is not None and not (isinstance(like, WeightRef) and like._lab is self._lab):
             raise EditRefused(f"{self.info.title}: a tie is with cells of the same Lab. Give like=lab['name'].")
         kinds: tuple[Kind, ...] = ("clamp", "sign", "tie", "rule")

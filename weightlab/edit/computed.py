@@ -111,12 +111,10 @@ def _normed(g_name: str, g: Tensor, v_name: str, v: Tensor, asked: Tensor, edit:
     axes = [axis for axis in range(g.ndim) if g.shape[axis] == 1 and v.shape[axis] != 1]
     norms = asked.norm(dim=axes, keepdim=True) if axes else asked.abs()
     norms = norms.view(g.shape) if norms.numel() == g.numel() else asked.norm().view(g.shape)
-    changed = torch.zeros(asked.shape, dtype=torch.bool)
+    changed = torch.zeros(asked.shape, dtype=torch.bool, device=asked.device)
     storage.write(changed, edit.region, _mark)
     touched = (
-        changed.to(asked.device).any(dim=axes, keepdim=True).view(g.shape)
-        if axes and g.ndim
-        else torch.ones_like(g, dtype=torch.bool)
+        changed.any(dim=axes, keepdim=True).view(g.shape) if axes and g.ndim else torch.ones_like(g, dtype=torch.bool)
     )
     zero = norms == 0
     # Slices that were not touched keep both originals, to the byte.

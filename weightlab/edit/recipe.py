@@ -22,10 +22,15 @@ from weightlab.model.tree import ParameterTree, one_line
 FORMAT, VERSION = "weightlab-recipe", 1
 
 
-def recipe_of(entries: Sequence[Entry], tree: ParameterTree) -> dict[str, Any]:
-    """What the entries asked for, with every seed and every value that cannot be computed again."""
+def recipe_of(entries: Sequence[Entry], tree: ParameterTree, holds: Sequence[str] = ()) -> dict[str, Any]:
+    """What the entries asked for, with every seed and every value that cannot be computed again.
+
+    Args:
+        holds: those in force, in words: no Edit says them either.
+    """
     names = dict.fromkeys(edit.name for entry in entries for edit in entry.edits)
     left_out = [patch.left_out for entry in entries for patch in entry.patches if patch.left_out]
+    left_out += [f"{hold}: a hold is made on a Lab." for hold in holds]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -42,12 +47,12 @@ def recipe_of(entries: Sequence[Entry], tree: ParameterTree) -> dict[str, Any]:
 
 
 def warn_of_left_out(recipe: Mapping[str, Any], where: str) -> None:
-    """A change of structure is no Edit: a recipe tells that it lacks it, to who writes it and to who replays it."""
+    """A change of structure or a hold is no Edit: a recipe tells that it lacks it, to who writes it and to who replays it."""
     left = recipe.get("left_out")
     if isinstance(left, list) and left:
         warnings.warn(
-            f"{where}: it leaves out what changed the model's structure: {' '.join(str(text)[:200] for text in left[:3])} "
-            f"lab.to_python() has all of it.",
+            f"{where}: it leaves out {len(left)} of the changes, which are no edits of cells: "
+            f"{' '.join(one_line(str(text)[:200]) for text in left[:3])} lab.to_python() tells all of them.",
             stacklevel=3,
         )
 
@@ -122,14 +127,15 @@ def strokes_of(recipe: Mapping[str, Any], tree: ParameterTree) -> list[tuple[str
     return strokes
 
 
-def script_of(entries: Sequence[Entry]) -> str:
-    """Python source that defines `apply(model)`: plain PyTorch, without WeightLab."""
+def script_of(entries: Sequence[Entry], holds: Sequence[str] = ()) -> str:
+    """Python source that defines `apply(model)`: plain PyTorch, without WeightLab. Holds are comments: they belong to a loop."""
     lines = ["import torch", "", "", "def apply(model):", '    """Apply the edits, in order, in place."""']
     for entry in entries:
         code = entry.code
         if code:
             lines.append(f"    # {one_line(entry.text)}")
             lines += [f"    {line}" for line in code.split("\n")]
+    lines += [f"    # Not done here, since it takes an optimizer's steps: {one_line(hold)}" for hold in holds]
     lines.append("    return model")
     return "\n".join(lines) + "\n"
 

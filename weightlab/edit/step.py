@@ -34,8 +34,8 @@ class Step:
     names: tuple[str, ...]
     changed: tuple[tuple[str, Region], ...]
     cells: int = 0
-    requested: Tensor = field(default_factory=lambda: torch.empty(0))
-    stored: Tensor = field(default_factory=lambda: torch.empty(0))
+    requested: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
+    stored: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
     rounded: int = 0
     notes: tuple[str, ...] = ()
     moments: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from weightlab.see import reading
 from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.summary import summarize
-from weightlab.train.constraints import Constraint
+from weightlab.train.hold import Constraint
 
 _EXACT_IN_FLOAT32 = (
     torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,

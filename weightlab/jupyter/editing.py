@@ -27,7 +27,7 @@ from weightlab.jupyter.fields import (
 from weightlab.jupyter.operation import Buffers, Json, Operation
 from weightlab.jupyter.targets import SHOWN_CELLS, preview, target_region, typed_values, values_from
 from weightlab.lab import Lab
-from weightlab.train.constraints import Constraint
+from weightlab.train.hold import Constraint
 
 if TYPE_CHECKING:
     from weightlab.jupyter.protocol import Session

@@ -6,85 +6,19 @@ the optimizer do what it wants and puts the cells right after each step, bit by 
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused
 from weightlab.model import storage
+from weightlab.model.overlap import flat_cells, meet, positions
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
-
-Kind = Literal["keep", "clamp", "sign", "tie", "rule"]
-Rule = Callable[[Tensor], "Tensor | None"]
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Constraint:
-    """One hold; *state*: `active` until it is released.
-
-    Attributes:
-        name: dotted name of the tensor; `region`: which cells.
-        kind: "keep" (present values), "clamp" (`min`, `max`), "sign" (the sign that each cell had), "tie" (the values of
-            `source`), "rule" (`rule(cells)` after each step: returns new cells, or changes them in place).
-    """
-
-    name: str
-    region: Region
-    kind: Kind
-    min: float | None = None
-    max: float | None = None
-    source: tuple[str, Region] | None = None
-    rule: Rule | None = None
-    kept: Tensor | None = field(default=None, repr=False)
-    active: bool = False
-    id: int = 0
-    _release: Callable[[Constraint], object] | None = field(default=None, repr=False)
-
-    @property
-    def text(self) -> str:
-        """In words, for histories and lists."""
-        cells = self.name if self.region.is_whole else f"{self.name}{self.region}"
-        if self.kind == "keep":
-            return f"Hold {cells}"
-        if self.kind == "clamp":
-            low = "" if self.min is None else f" from {_short(self.min)}"
-            high = "" if self.max is None else f" to {_short(self.max)}"
-            return f"Hold {cells}{low}{high}"
-        if self.kind == "tie":
-            assert self.source is not None
-            name, region = self.source
-            return f"Hold {cells} equal to {name}{'' if region.is_whole else region}"
-        return f"Hold the sign of {cells}" if self.kind == "sign" else f"Hold {cells} to a rule"
-
-    def release(self) -> None:
-        """End the hold, as an undo entry."""
-        if self.active and self._release is not None:
-            self._release(self)
-
-    def capture(self, tensor: Tensor, among: Region | None = None) -> None:
-        """Take what is to be kept from the cells as they are now; only those that are `among` others too, if given."""
-        if self.kind not in ("keep", "sign"):
-            return
-        now = storage.read(tensor, self.region)
-        if self.kind == "sign":
-            now = now.sign().to(torch.int8)
-        if among is not None and self.kept is not None and not among.is_whole:
-            mark = torch.zeros(tensor.shape, dtype=torch.bool)
-            storage.write(mark, among, _set)
-            others = ~storage.read(mark, self.region).to(now.device)
-            storage.as_integers(now)[others] = storage.as_integers(self.kept.to(now.device))[others]
-        self.kept = now
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return f"Constraint({self.text}{'' if self.active else ', released'})"
+from weightlab.train.agreement import agree, refuse_moved, sound
+from weightlab.train.hold import Constraint, wide
 
 
 class Constraints:
@@ -100,65 +34,19 @@ class Constraints:
         return tuple(self._held)
 
     def check(self, new: Constraint) -> None:
-        """Refuse a hold that cannot be kept together with those before it.
+        """Refuse a hold that cannot be kept, alone or together with those before it.
 
         Raises:
             EditRefused: a kept cell outside a bound, bounds that exclude each other, a bad bound or source.
         """
-        info = self._tree[new.name]
-        tensor = self._tree.tensor(new.name)
-        if not info.editable or info.kind == "computed":
-            raise EditRefused(f"{info.title}: {info.reason}")
-        if new.region.numel == 0:
-            raise EditRefused(f"{info.title}: there is no cell in {new.region} to hold. Name at least one.")
-        if new.kind in ("clamp", "sign") and (tensor.is_complex() or tensor.dtype is torch.bool):
-            raise EditRefused(
-                f"{info.title}: {tensor.dtype} has no order, so that it cannot be held to bounds or a sign."
-            )
-        for bound in (new.min, new.max):
-            if bound is not None and (
-                isinstance(bound, bool) or not isinstance(bound, int | float) or math.isnan(bound)
-            ):
-                raise EditRefused(f"{info.title}: a bound must be a number, got {bound!r}.")
-        if new.min is not None and new.max is not None and new.min > new.max:
-            raise EditRefused(
-                f"{info.title}: the minimum must not be above the maximum, got {new.min} and {new.max}. Swap them."
-            )
-        if new.source is not None and new.source[1].view_shape != new.region.view_shape:
-            theirs = list(new.source[1].view_shape)
-            raise EditRefused(
-                f"{info.title}: a tie needs two regions of one shape, got {list(new.region.view_shape)} and {theirs}. "
-                f"Index the larger one."
-            )
-        for other in self._held:
-            if other.name != info.name or not _meet(other.region, new.region):
-                continue
-            if {other.kind, new.kind} == {"keep", "clamp"}:
-                self._refuse_outside(info.title, tensor, *((new, other) if new.kind == "keep" else (other, new)))
-            low = max((c.min for c in (other, new) if c.min is not None), default=-math.inf)
-            high = min((c.max for c in (other, new) if c.max is not None), default=math.inf)
-            if low > high:
-                raise EditRefused(
-                    f"{info.title}: these bounds and those of '{other.text}' exclude each other, from {low:g} to {high:g}. "
-                    f"Release that hold first."
-                )
+        sound(self._tree, new)
+        new.capture(self._tree.tensor(new.name))
+        agree(self._tree, self._present(), new)
 
-    def _refuse_outside(self, title: str, tensor: Tensor, keep: Constraint, clamp: Constraint) -> None:
-        marks = [torch.zeros(keep.region.shape, dtype=torch.bool) for _ in range(2)]
-        for mark, region in zip(marks, (keep.region, clamp.region), strict=True):
-            storage.write(mark, region, _set)
-        both = marks[0] & marks[1]
-        cells = tensor.detach().cpu()[both]
-        out = torch.zeros_like(cells, dtype=torch.bool)
-        if clamp.min is not None:
-            out |= cells < clamp.min
-        if clamp.max is not None:
-            out |= cells > clamp.max
-        if bool(out.any()):
-            raise EditRefused(
-                f"{title}: {int(out.sum())} kept cells lie outside the bounds of '{clamp.text}'. "
-                f"Clamp them first, or hold other cells."
-            )
+    def refuse_moved(self, name: str, region: Region) -> None:
+        """Refuse an edit that has moved kept cells outside their bounds, before it stands."""
+        if self._held:
+            refuse_moved(self._tree, self._present(), self._tree[name].name, region)
 
     def add(self, constraint: Constraint) -> None:
         """Put it in force; its id is given once and stays through undo and redo."""
@@ -170,7 +58,8 @@ class Constraints:
 
     def remove(self, constraint: Constraint) -> None:
         constraint.active = False
-        self._held.remove(constraint)
+        if constraint in self._held:  # not where its tensor has gone
+            self._held.remove(constraint)
 
     def captured(self, changed: Iterable[tuple[str, Region]]) -> None:
         """The user edited these cells: what is held follows (a hold is against the optimizer, not against the user).
@@ -178,34 +67,137 @@ class Constraints:
         Held cells beside them keep what was held: after an optimizer's step the tensor may hold something else there.
         """
         for name, region in changed:
+            if name not in self._tree or self._tree[name].shape != region.shape:
+                continue  # the cells of what was there before, or an optimizer's moment
             first = self._tree[name].name
-            for constraint in self._held:
-                if constraint.name == first and _meet(constraint.region, region):
+            for constraint in self._present():
+                if constraint.name == first and meet(constraint.region, region):
                     constraint.capture(self._tree.tensor(first), region)
+            if any(constraint.kind == "tie" for constraint in self._held):
+                self._capture_equals(first, region, (first, flat_cells(region)), ())
+
+    def _capture_equals(
+        self, name: str, region: Region, edited: tuple[str, Tensor], path: tuple[Constraint, ...]
+    ) -> None:
+        """What is kept of cells that ties make equal to edited ones follows, too; `edited`: tensor and cell for each."""
+        for tie in self._present():
+            if tie.kind != "tie" or tie in path or tie.source is None:
+                continue
+            sides = ((tie.name, tie.region), tie.source)
+            for (here, cells), (there, equals) in (sides, sides[::-1]):
+                if here != name or not meet(cells, region):
+                    continue
+                at = positions(region, cells)
+                same = Region.of_cells(equals.shape, flat_cells(equals).flatten()[at[at >= 0]])
+                theirs = edited[0], edited[1][at >= 0]
+                for hold in self._present():
+                    if hold.name == there and hold.kept is not None and meet(hold.region, same):
+                        place = positions(hold.region, same)
+                        origin = self._tree.tensor(edited[0])
+                        now = storage.read(origin, Region.of_cells(tuple(origin.shape), theirs[1][place[place >= 0]]))
+                        hold.take(now, place >= 0)
+                self._capture_equals(there, same, theirs, (*path, tie))
 
     def enforce(self) -> set[str]:
         """Put all held cells right; returns the names of the tensors that hold some.
 
-        Bounds, signs, ties and rules come before keeps, and a later keep after an earlier one, so that it wins.
+        Rules come first, then ties, each after those that its source follows, then signs, bounds and keeps, a later keep
+        after an earlier one, so that it wins. Where cells that are held equal differ after that, they are under other bounds:
+        what follows hands its values back, until both are inside. A rule that raises does so when all others are kept.
         """
-        for constraint in sorted(self._held, key=lambda c: c.kind == "keep"):
-            tensor = self._tree.tensor(constraint.name)
-            if constraint.kind == "keep":
-                assert constraint.kept is not None
-                if constraint.kept.device != tensor.device:
-                    constraint.kept = constraint.kept.to(tensor.device)
-                storage.put(tensor, constraint.region, constraint.kept)
-            else:
-                storage.write(tensor, constraint.region, self._change(constraint))
-        return {constraint.name for constraint in self._held}
+        gone = self._drop_lost()
+        held = self._held
+        failed: BaseException | None = None
+        for constraint in held:
+            if constraint.kind == "rule":
+                try:
+                    self._write(constraint)
+                except BaseException as error:  # the user's own code
+                    failed = failed or error
+        ties = _sources_first([c for c in held if c.kind == "tie"])
+        others = [c for kind in ("sign", "clamp", "keep") for c in held if c.kind == kind]
+        self._write_all(others)
+        for _ in range(len(ties) and len(ties) + 1):
+            self._write_all((*ties, *others))
+            if not [tie for tie in reversed(ties) if self._hand_back(tie)]:
+                break
+            self._write_all(others)
+        names = {constraint.name for constraint in held}
+        if failed is not None:
+            raise failed
+        for text in gone:
+            warnings.warn(text, stacklevel=3)
+        return names
+
+    def _present(self) -> list[Constraint]:
+        """The holds whose cells the model still has."""
+        return [constraint for constraint in self._held if not self._lost(constraint)]
+
+    def _lost(self, constraint: Constraint) -> str:
+        """Why its cells are not there any more; empty where they are."""
+        for name, region in ((constraint.name, constraint.region), constraint.source or ("", None)):
+            if region is None:
+                continue
+            if name not in self._tree:
+                return f"the model has no {name} any more"
+            shape = self._tree[name].shape
+            if shape != region.shape:
+                return f"{name} was replaced by one of shape {list(shape)}, and was {list(region.shape)}"
+        return ""
+
+    def _drop_lost(self) -> list[str]:
+        told = []
+        for constraint in tuple(self._held):
+            why = self._lost(constraint)
+            if why:
+                self.remove(constraint)
+                told.append(f"'{constraint.text}' was released: {why}. Hold the cells of what the model has now.")
+        return told
+
+    def _write_all(self, constraints: Iterable[Constraint]) -> None:
+        for constraint in constraints:
+            self._write(constraint)
+
+    def _write(self, constraint: Constraint) -> None:
+        tensor = self._tree.tensor(constraint.name)
+        if constraint.kind == "keep":
+            assert constraint.kept is not None
+            if (constraint.kept.device, constraint.kept.dtype) != (tensor.device, tensor.dtype):
+                constraint.kept = constraint.kept.to(tensor.device, tensor.dtype)
+            storage.put(tensor, constraint.region, constraint.kept)
+        else:
+            storage.write(tensor, constraint.region, self._change(constraint))
+
+    def _hand_back(self, tie: Constraint) -> bool:
+        """Give the source what became of the cells that follow it; returns whether they differed."""
+        assert tie.source is not None
+        name, region = tie.source
+        tensor = self._tree.tensor(name)
+        after = storage.read(self._tree.tensor(tie.name), tie.region)
+        with storage.writing(tensor):
+            before = storage.read(tensor, region)
+            differ = storage.differing(before.to(after.device, after.dtype), after)
+            if not bool(differ.any()):
+                return False
+            # Only these cells: the others may hold more digits than what follows them.
+            handed = after.to(before.device, before.dtype)
+            chosen = differ.to(before.device)
+            storage.as_integers(before)[chosen] = storage.as_integers(handed)[chosen]
+        storage.put(tensor, region, before)
+        return True
 
     def _change(self, constraint: Constraint) -> Callable[[Tensor], None]:
         def change(cells: Tensor) -> None:
             if constraint.kind == "clamp":
-                cells.clamp_(constraint.min, constraint.max)
+                computed = wide(cells).clamp_(constraint.min, constraint.max)
+                if computed is not cells:
+                    cells.copy_(computed)
             elif constraint.kind == "sign":
                 assert constraint.kept is not None
-                cells.masked_fill_(cells.sign() * constraint.kept.to(cells.device) <= 0, 0)
+                computed = wide(cells)
+                computed.masked_fill_(computed.sign() * constraint.kept.to(cells.device) <= 0, 0)
+                if computed is not cells:
+                    cells.copy_(computed)
             elif constraint.kind == "tie":
                 assert constraint.source is not None
                 name, region = constraint.source
@@ -226,21 +218,30 @@ class Constraints:
     def mask(self, name: str) -> Tensor:
         """Which cells of a tensor are held, as bool on the CPU: the view "held"."""
         info = self._tree[name]
-        mask = torch.zeros(info.shape, dtype=torch.bool)
-        for constraint in self._held:
+        with torch.inference_mode(False):
+            mask = torch.zeros(info.shape, dtype=torch.bool, device="cpu")
+        for constraint in self._present():
             if constraint.name == info.name:
                 storage.write(mask, constraint.region, _set)
         return mask
 
 
-def _short(bound: object) -> str:
-    return f"{bound:g}" if isinstance(bound, int | float) else str(bound)
+def _sources_first(ties: list[Constraint]) -> list[Constraint]:
+    """Each tie after those whose cells it follows; there is no circle."""
+    ordered: list[Constraint] = []
+    left = list(ties)
+    while left:
+        for tie in left:
+            assert tie.source is not None
+            name, region = tie.source
+            if not any(other is not tie and other.name == name and meet(other.region, region) for other in left):
+                break
+        else:  # a circle that came by redo: in the order in which they were made
+            tie = left[0]
+        left.remove(tie)
+        ordered.append(tie)
+    return ordered
 
 
 def _set(cells: Tensor) -> None:
     cells.fill_(True)
-
-
-def _meet(one: Region, other: Region) -> bool:
-    """Whether the bounding boxes overlap; enough to look closer."""
-    return all(a < d and c < b for (a, b), (c, d) in zip(one.bounds, other.bounds, strict=True))
