@@ -534,3 +534,113 @@ def test_functions_that_share_a_path_are_told_apart():
     lab.repair_all()
     assert lab.model.a.bias[5] == 0
     assert not lab.model.b.bias[2:4].any()
+
+
+def chain(depth, activation, width=24):
+    """As torch initialises it."""
+    sizes = [7, *[width] * (depth - 1)]
+    inner = (layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), activation()))
+    return nn.Sequential(*inner, nn.Linear(width, 5))
+
+
+def pictures_chain(depth, activation):
+    sizes = [3, *[10] * depth]
+    inner = (layer for pair in itertools.pairwise(sizes) for layer in (nn.Conv2d(*pair, 3, padding=1), activation()))
+    return nn.Sequential(*inner, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 5))
+
+
+class Rows(nn.Module):
+    """A sequence of three rows through this, and a head."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.embed, self.inner, self.head = nn.Linear(7, 12), inner, nn.Linear(12, 5)
+
+    def forward(self, x):
+        made = self.inner(self.embed(x).unsqueeze(1) * torch.ones(3, 1))
+        return self.head((made[0] if isinstance(made, tuple) else made)[:, -1])
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(12, 2, 24, batch_first=True)
+    return nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+
+
+DEFAULTS = {
+    **{
+        f"{depth} {activation.__name__}": ("mlp", lambda d=depth, a=activation: chain(d, a))
+        for depth in (3, 10, 20, 40)
+        for activation in (nn.ReLU, nn.GELU, nn.Tanh)
+    },
+    "12 convolutions, ReLU": ("cnn", lambda: pictures_chain(12, nn.ReLU)),
+    "12 convolutions, GELU": ("cnn", lambda: pictures_chain(12, nn.GELU)),
+    "12 convolutions, Tanh": ("cnn", lambda: pictures_chain(12, nn.Tanh)),
+    "6 LSTM": ("mlp", lambda: Rows(nn.LSTM(12, 12, 6, batch_first=True))),
+    "6 encoder layers": ("mlp", lambda: Rows(encoder())),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_torchs_own_initialisation_does_is_nothing_above_info(name):
+    """G8."""
+    kind, make = DEFAULTS[name]
+    for seed in range(3):
+        torch.manual_seed(seed)
+        assert lab_of(kind, make()).diagnose().serious == []
+
+
+def test_a_gradient_that_vanishes_by_the_scheme_is_told_with_its_numbers_and_mended():
+    """G8, G9."""
+    torch.manual_seed(0)
+    lab = lab_of("mlp", chain(22, nn.ReLU, 12))
+    (cause,) = (cause for cause in lab.check_gradients().causes if cause.kind == "vanishing")
+    assert cause.severity == "info"
+    assert "times smaller" in cause.text
+    assert lab.repair(cause).helped
+    assert lab.check_gradients()["0.weight"].status != "weak"
+
+
+@pytest.mark.parametrize("depth", [20, 40])
+def test_a_small_layer_of_a_deep_default_chain_is_the_place(depth):
+    """G8: what the others take by their scheme hides nothing."""
+    torch.manual_seed(1)
+    lab = lab_of("mlp", chain(depth, nn.ReLU))
+    with torch.no_grad():
+        lab.model[depth].weight.mul_(0.01)
+    told = [cause for cause in lab.check_gradients().causes if cause.severity != "info"]
+    assert [(cause.kind, cause.at) for cause in told] == [("vanishing", f"{depth}")]
+    assert [(f.kind, f.name) for f in lab.diagnose().serious] == [("scale_low", f"{depth}.weight")]
+
+
+@pytest.mark.parametrize(("activation", "factor"), [(nn.ReLU, 0.1), (nn.Tanh, 0.1), (nn.Tanh, 0.5), (nn.ReLU, 0.5)])
+def test_a_trunk_that_is_smaller_than_the_scheme_is_a_fault(activation, factor):
+    torch.manual_seed(2)
+    lab = lab_of("mlp", chain(16, activation))
+    trunk = [f"{index}.weight" for index in range(2, 30, 2)]
+    with torch.no_grad():
+        for name in trunk:
+            lab.model.get_parameter(name).mul_(factor)
+    told = [cause for cause in lab.check_gradients().causes if cause.severity != "info"]
+    assert {cause.kind for cause in told} == {"vanishing"}
+    assert {f.kind for f in lab.diagnose().serious} == {"scale_low"}
+    assert set(trunk) <= {name for f in lab.diagnosis.serious for name in (f.name, *f.affects)}
+
+
+def test_what_else_divides_a_default_chain_is_a_fault():
+    """G8: the scheme explains 10^7 of it, and not the other 10^9."""
+
+    class Divided(nn.Module):
+        def forward(self, x):
+            return x / 1e9
+
+    torch.manual_seed(3)
+    model = chain(20, nn.ReLU)
+    model[21] = nn.Sequential(model[21], Divided())
+    assert [f.kind for f in lab_of("mlp", model).diagnose().serious] == ["vanishing"]
+
+
+def test_sigmoids_one_behind_the_other_are_a_fault_whatever_the_scheme():
+    """G8: no healthy scheme heals a slope of a quarter at most (Glorot 2010)."""
+    torch.manual_seed(4)
+    found = lab_of("mlp", chain(16, nn.Sigmoid)).diagnose().serious
+    assert [f.kind for f in found] == ["vanishing"]

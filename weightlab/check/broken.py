@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import math
 
-from weightlab.check.evidence import CUTS, Cause, Evidence, Found, finite, names_text, number, region_text, units_text
+from weightlab.check.evidence import (
+    CUTS,
+    Cause,
+    Evidence,
+    Found,
+    Severity,
+    finite,
+    names_text,
+    number,
+    region_text,
+    units_text,
+)
 from weightlab.check.measures import NORMS, Op
+from weightlab.check.shrinking import shrinking
 
 FINITE_BACKWARD = "divide", "div", "sqrt", "norm", "pow", "log", "where", "acos", "asin", "atan2", "std", "cdist"
 
@@ -227,9 +239,27 @@ def weak(evidence: Evidence, found: Found) -> None:
     else:
         text += f"; the largest single drop, to {number(drop)} of it, is at {where}." if where else "."
     repair = "Use a normalisation, a residual path, or an activation that does not saturate."
-    found.add(
-        Cause("vanishing", at.path if at is not None else "", rest, "warning", text, seen, repair, "Vanishing gradient")
-    )
+    severity: Severity = "warning"
+    title = "Vanishing gradient"
+    way = shrinking(evidence, rest)
+    if way is not None and way.by_scheme:
+        severity, title = "info", "Vanishing by its initialisation"
+        text = (
+            f"{names_text(rest)}: by its standard initialisation {len(way.layers)} layers make the gradient "
+            f"{number(math.exp(way.explained))} times smaller on its way back; it is {number(math.exp(way.measured))} times "
+            "smaller."
+        )
+        repair = "Use He's rule for ReLU and its like, Glorot's for tanh, a normalisation or a residual path."
+    elif way is not None and 0 < len(way.below) <= len(way.layers) // 2:
+        # Few weights among healthy ones are the place, however much the others take together.
+        least = min(way.below, key=lambda layer: layer.gain / layer.low)
+        at = way.ops[way.layers.index(least)]
+        text = (
+            f"{names_text(rest)}: the gradient shrinks on its way back to below 1.2e−7 of what it is nearer to the loss; "
+            f"the gain of {least.name} is {number(least.gain)}, {number(least.low / least.gain)} times below the least of "
+            "the healthy schemes."
+        )
+    found.add(Cause("vanishing", at.path if at is not None else "", rest, severity, text, seen, repair, title))
 
 
 def _divided_out(evidence: Evidence, name: str) -> bool:

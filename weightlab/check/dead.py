@@ -15,12 +15,15 @@ from weightlab.check.evidence import (
     region_text,
     units_text,
 )
+from weightlab.check.expected import fans
 from weightlab.check.measures import NORMS, RELU, Op
 from weightlab.check.zeros import all_zero_along, arriving_text, replace_affects, upstream, weight_cause
 
 # Far from the output of a deep plain ReLU net all samples look alike, and about half of the units are off for all of
 # them, healthy as they may be (Lu et al. 2019, "Dying ReLU and initialization", section 3); nearly all is different.
 MOSTLY = 0.9
+# Of evenly drawn shifts n are all below a quarter of another one by chance in 4^-n of the cases: from five on in less than 0.1 %.
+FEW = 5
 
 
 class Push(NamedTuple):
@@ -133,6 +136,8 @@ def pushing_bias(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> P
             others = shift[~dead].abs()
             # A few dead units are ordinary; a shift that is nothing like those of the living ones is not.
             far = alive & (-shift > 4 * others.max()) if others.numel() else torch.zeros_like(dead)
+            if others.numel() < FEW:
+                far &= -shift > _drawn_up_to(evidence, source)
             stands_out = bool(far.any())
             if not stands_out and 2 * int(alive.sum()) < int(dead.sum()):
                 return None
@@ -144,6 +149,12 @@ def pushing_bias(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> P
         if evidence.weights(source):
             return None
     return None
+
+
+def _drawn_up_to(evidence: Evidence, op: Op) -> float:
+    """The largest bias that torch's own initialisation draws beside this weight: 1 / sqrt(fan_in)."""
+    shapes = [evidence.tree[name].shape for name in evidence.weights(op)]
+    return max((fans(shape)[0] ** -0.5 for shape in shapes if len(shape) > 1), default=0.0)
 
 
 def _is_shift(op: Op, name: str, value: Tensor) -> bool:

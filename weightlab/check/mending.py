@@ -21,6 +21,13 @@ from weightlab.model.tree import ParameterTree
 MENDED = frozenset({"nonfinite_weight", "zero_weight", "dead_relu", "saturated", "vanishing", "exploding"})
 
 
+def mends(cause: Cause) -> bool:
+    """Whether `repair_of` looks for a repair that is worth a button: of faults, and of a scheme that lets the gradient vanish."""
+    # Behind a small scale, which is named, nothing is to be mended.
+    by_scheme = cause.kind == "vanishing" and cause.name is None
+    return cause.kind in MENDED and (cause.severity != "info" or by_scheme)
+
+
 def repair_of(
     cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence
 ) -> Repair | None:
@@ -37,7 +44,7 @@ def repair_of(
         return _revive(cause, tree, layers, scheme, evidence)
     if cause.kind == "saturated":
         return _unsaturate(cause, tree, layers, scheme, evidence)
-    if cause.kind in ("vanishing", "exploding") and cause.severity != "info":
+    if cause.kind in ("vanishing", "exploding") and mends(cause):
         names = tuple(
             layer.name for layer in layers if layer.trained and layer.direct and tree[layer.name].kind == "parameter"
         )

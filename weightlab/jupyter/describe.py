@@ -12,7 +12,7 @@ from torch import Tensor
 
 from weightlab.check.causes import Cause
 from weightlab.check.gradients import GradientReport
-from weightlab.check.mending import MENDED
+from weightlab.check.mending import mends
 from weightlab.check.outputs import OutputChange
 from weightlab.edit.entry import Entry
 from weightlab.edit.snapshots import Diff
@@ -251,7 +251,7 @@ def _cause(cause: Cause) -> Json:
         "name": cause.name,
         "region": cause.region,
         "advice": str(cause.repair or ""),
-        "mends": cause.kind in MENDED and cause.severity != "info",
+        "mends": mends(cause),
     }
 
 
