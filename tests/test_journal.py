@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import weightlab as wl
+from weightlab.model.packed import close, packed
 
 DTYPES = [
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -554,3 +557,62 @@ def test_an_edit_leaves_the_storage_as_free_as_it_was(rows: int) -> None:
     while lab.undo() is not None:
         pass
     assert model.weight.untyped_storage().resizable()
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3, 0.9])
+def test_undo_of_a_mask_costs_the_cells_and_the_least_of_an_index(density: float) -> None:
+    """J6: a bit per cell of the box around them, or at most two bytes per cell."""
+    model = nn.Linear(400, 300, bias=False)
+    before = raw(model.weight)
+    lab = wl.Lab(model)
+    mask = torch.rand(300, 400) < density
+    lab["weight"][mask].zero_()
+    after = raw(model.weight)
+    entry = lab.history[-1]
+    assert entry.cells == int(mask.sum())
+    index = min(mask.numel() / 8, 2 * entry.cells)
+    assert entry.nbytes <= 4 * entry.cells + index + 2048
+    assert entry.nbytes <= 1.11 * 4 * entry.cells + 2048 or density < 0.3
+    assert torch.equal(entry.edits[0].region.cells, mask.flatten().nonzero().flatten())
+    lab.undo()
+    assert raw(model.weight) == before
+    lab.redo()
+    assert raw(model.weight) == after
+
+
+@pytest.mark.parametrize("index", [
+    [[5, 0, 3]], [[1]], [torch.tensor([[4, 0], [2, 1]])], [torch.zeros(6, 50, dtype=torch.bool)], [[0, 2, 4]],
+    [torch.arange(300).view(6, 50) % 3 == 0], [slice(1, 5), torch.arange(50) > 3], [torch.arange(300).view(6, 50) >= 100]
+])  # fmt: skip
+def test_listed_cells_are_kept_in_their_order_and_shape(index: Any) -> None:
+    """J6"""
+    lab = wl.Lab(nn.Linear(50, 6, bias=False))
+    part = lab["weight"][tuple(index)]
+    kept = packed(part.region)
+    for _ in range(2):
+        assert kept == part.region
+        assert kept.view_shape == part.region.view_shape
+        assert copy.deepcopy(kept) == part.region
+        close(kept)
+
+
+def test_a_stroke_counts_a_cell_once_whatever_regions_named_it() -> None:
+    """J7"""
+    model = nn.Linear(3, 2, bias=False)
+    lab = wl.Lab(model)
+    old = model.weight.detach().clone()
+    with lab.stroke("twice") as made:
+        lab["weight"][0].fill_(1)
+        lab["weight"].fill_(2)
+    assert made[0].cells == 6
+    lab.undo()
+    with lab.stroke("and back") as made:
+        lab["weight"][0].fill_(1)
+        lab["weight"].copy_(old)
+    assert made == []
+    assert len(lab.history) == 0
+    with lab.stroke("partly back") as made:
+        lab["weight"][0].fill_(1)
+        lab["weight"][:, 0].copy_(old[:, 0])
+    assert made[0].cells == 2
+    assert torch.equal(lab["weight"].value[:, 0], old[:, 0])

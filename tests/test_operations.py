@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -369,3 +370,32 @@ def test_a_linked_zero_silences_the_channel_behind_a_batchnorm() -> None:
     lab.undo()
     lab.undo()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def filters_and_a_norm() -> wl.Lab:
+    return wl.Lab(nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 4, 3), norm=nn.BatchNorm2d(4))))
+
+
+def test_listed_filters_take_the_norm_behind_with_them() -> None:
+    for index in ([0, 2], torch.tensor([True, False, True, False])):
+        lab = filters_and_a_norm()
+        lab["conv.weight"][index].zero_(linked=True)
+        assert lab["norm.weight"].value.tolist() == [0.0, 1.0, 0.0, 1.0]
+        assert not lab["conv.weight"].value[[0, 2]].any()
+
+
+def test_linked_says_where_it_links_nothing() -> None:
+    lab = filters_and_a_norm()
+    with pytest.warns(UserWarning, match="linked=True links nothing"):
+        lab["conv.weight"][:, 0].zero_(linked=True)
+    assert lab["norm.weight"].value.tolist() == [1.0] * 4
+
+
+def test_a_filter_filled_with_zero_tells_of_the_norm_behind() -> None:
+    lab = filters_and_a_norm()
+    lab["conv.weight"][0].fill_(0)
+    assert "norm behind it still puts out its shift" in lab.history[-1].notes[0]
+    lab["conv.weight"][1].mul_(0)
+    assert "norm behind it" in lab.history[-1].notes[0]
+    lab["conv.weight"][2].fill_(1)
+    assert lab.history[-1].notes == ()

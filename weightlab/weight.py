@@ -6,6 +6,7 @@ detached copies: nothing that is done to them reaches the model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -172,7 +173,7 @@ class WeightRef:
         """Set the cells to 0; NaN cells too (nothing is multiplied).
 
         Args:
-            linked: also zero the scale, shift and running mean that a BatchNorm behind keeps for these filters.
+            linked: also zero scale, shift and running mean of a BatchNorm behind these filters; warns if there is none.
         """
         edit = Edit(self.info.name, self.region, "zero_")
         also = linked_edits(self._lab.tree, edit) if linked else []
@@ -181,6 +182,9 @@ class WeightRef:
                 [edit, *also], f"Zero {self.info.name}{self.region} and the norm behind it", moments=moments
             )
             return self
+        if linked:
+            what = "linked=True links nothing: these are no whole filters with a norm behind them"
+            warnings.warn(f"{self.info.title}: {what}", stacklevel=2)
         return self._apply("zero_", moments=moments)
 
     def fill_(self, value: Number, *, moments: Moments = None) -> WeightRef:

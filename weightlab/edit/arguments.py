@@ -39,7 +39,7 @@ class Target:
     device: torch.device
     is_parameter: bool
     pick: Callable[[Tensor], Tensor]
-    index_code: str
+    index_code: Callable[[], str]
     is_sharded: bool = False
 
     @property

@@ -9,7 +9,7 @@ selects are computed once more from the saved ones instead, when somebody asks, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from weightlab.edit.operations import Edit
 from weightlab.edit.saved import Saved
 from weightlab.errors import UndoConflict
 from weightlab.model import storage
+from weightlab.model.packed import PackedRegion, packed
 from weightlab.model.region import Region
 
 Find = Callable[[], "Tensor | None"]
@@ -88,7 +89,7 @@ class CellPatch(Patch):
         change: Callable[[Tensor], None],
     ) -> None:
         self.name = name
-        self.region = region
+        self.region = packed(region)
         self._find = find
         self._written = identity(find())
         self._saved = saved
@@ -97,8 +98,7 @@ class CellPatch(Patch):
 
     @property
     def nbytes(self) -> int:
-        listed = self.region.cells
-        return self._saved.nbytes + (listed.numel() * listed.element_size() if listed is not None else 0)
+        return self._saved.nbytes + (self.region.nbytes if isinstance(self.region, PackedRegion) else 0)
 
     @property
     def held(self) -> int:
@@ -110,12 +110,6 @@ class CellPatch(Patch):
     def show(self, copy: Tensor) -> None:
         """Write the other side into a copy of the tensor."""
         storage.put(copy, self.region, self._saved.tensor())
-
-    def count_changed(self) -> int:
-        """How many cells are not what they were before."""
-        tensor = self._find()
-        assert tensor is not None
-        return int(storage.differing(self._saved.tensor(), storage.read(tensor, self.region).cpu()).count_nonzero())
 
     def conflict(self) -> str:
         tensor = self._find()
@@ -259,7 +253,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Values that the code has to spell out: listed cells and tensor arguments."""
-        listed = sum(edit.region.cells.numel() for edit in self.edits if edit.region.cells is not None)
+        listed = sum(edit.region.numel for edit in self.edits if not edit.region.is_box)
         listed += sum(patch.spelled for patch in self.patches)
         return listed + sum(v.numel() for edit in self.edits for v in edit.args.values() if isinstance(v, Tensor))
 
@@ -275,3 +269,22 @@ class Entry:
         many = self.cells or abs(self.held)
         cells = f"  ({many} cell{'s' if many != 1 else ''})" if many else ""
         return f"{self.id}  {self.text}{cells}"
+
+
+def may_overlap(regions: Sequence[Region]) -> bool:
+    """Whether the boxes around two of these regions meet; of many it is not looked for."""
+    boxes = [region.bounds for region in regions] if len(regions) <= 32 else []
+    return len(regions) > 32 or any(
+        all(max(a, b) < min(c, d) for (a, c), (b, d) in zip(one, other, strict=True))
+        for at, one in enumerate(boxes)
+        for other in boxes[:at]
+    )
+
+
+def changed_by(patches: Sequence[CellPatch], tensor: Tensor) -> int:
+    """How many cells several patches of one tensor, oldest first, changed in the end."""
+    now = storage.read(tensor, Region.whole(tensor.shape))
+    before = now.clone()
+    for patch in reversed(patches):
+        patch.show(before)
+    return int(storage.differing(before, now).count_nonzero())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weightlab.edit import computed
-from weightlab.edit.entry import CellPatch, Entry, Find, Patch
+from weightlab.edit.entry import CellPatch, Entry, Find, Patch, changed_by, may_overlap
 from weightlab.edit.operations import Edit, Prepared, edit_is_sound, prepare
 from weightlab.edit.readback import (
     SHOWN,
@@ -28,6 +28,7 @@ from weightlab.edit.saved import Saved, Spill
 from weightlab.edit.step import TORCH_SAYS_NO, Companions, Step, refusal, set_flag, take_back, target_of, zeroed
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
+from weightlab.model.packed import close, packed
 from weightlab.model.region import Region
 from weightlab.model.sharded import is_gathered_for_now
 from weightlab.model.tree import ParameterTree, TensorInfo
@@ -152,25 +153,23 @@ class Journal:
     def _settle(self, steps: list[Step]) -> int:
         """Count what a stroke changed in the end where it edited the same cells again; returns the cells in all.
 
-        Earlier steps on the same region give their count to the last one. 0: the stroke took all of it back itself.
+        The last step on a tensor takes the count of the others. 0: the stroke took all of it back itself.
         """
-        last: dict[tuple[str, Region], Step] = {}
+        together: dict[str, list[Step]] = {}
         total = 0
         for step in steps:
-            patch = step.patches[0]
-            if not isinstance(patch, CellPatch):
+            if isinstance(step.patches[0], CellPatch):
+                together.setdefault(step.patches[0].name, []).append(step)
+            else:
                 total += 1
-                continue
-            key = (patch.name, patch.region)
-            first = last.get(key)
-            if first is not None:
-                step.first = first.first
-                first.cells = first.rounded = 0
-            last[key] = step
-        for step in last.values():
-            if step.first is not step.patches[0] and isinstance(step.first, CellPatch):
-                step.cells = step.first.count_changed()
-            total += step.cells
+        for name, same in together.items():
+            regions = [step.changed[0][1] for step in same]
+            if name in self.tree and self.tree[name].shape == regions[-1].shape and may_overlap(regions):
+                again = {step.changed[0][1]: step for step in same}
+                for step in same:
+                    step.cells, step.rounded = 0, step.rounded if again[step.changed[0][1]] is step else 0
+                same[-1].cells = changed_by([step.cell_patches[0] for step in same], self.tree.tensor(name))
+            total += sum(step.cells for step in same)
         return total
 
     def undo(self, force: bool = False) -> Entry | None:
@@ -263,7 +262,7 @@ class Journal:
         if reason or tuple(tensor.shape) != edit.region.shape:
             reason = reason or f"the region is for shape {list(edit.region.shape)}. Index the tensor as it is now."
             raise EditRefused(f"{info.name} {list(tensor.shape)}: {reason}")
-        edit = Edit(info.name, edit.region, edit.op, edit.args)
+        edit = Edit(info.name, packed(edit.region), edit.op, edit.args)
         target = target_of(info, tensor, edit.region)
         try:
             prepared = prepare(edit, target, self.tree.spelled(info))
@@ -332,6 +331,9 @@ class Journal:
         return edit.region if edit.op == "zero_" else made_zero(edit.region, before, after)
 
     def _record(self, steps: list[Step], text: str) -> Entry:
+        for step in steps:
+            for region in (*(pair[1] for pair in step.changed), *(patch.region for patch in step.cell_patches)):
+                close(region)
         names = tuple(dict.fromkeys(name for step in steps for name in step.names))
         most = max(reversed(steps), key=lambda step: (step.rounded, step.cells > 0))
         entry = Entry(

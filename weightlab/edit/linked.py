@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from weightlab.edit.operations import Edit
@@ -30,9 +32,10 @@ def norm_behind(tree: ParameterTree, edit: Edit) -> tuple[str, Region] | None:
     path, _, local = edit.name.rpartition(".")
     parent, _, child = path.rpartition(".")
     region = edit.region
-    if local != "weight" or not child or not region.is_box or len(region.shape) < 2 or parent not in tree.modules:
+    if local != "weight" or not child or len(region.shape) < 2 or parent not in tree.modules:
         return None
-    if any(axis != (0, size, 1) for axis, size in zip(region.axes[1:], region.shape[1:], strict=True)):
+    channels = _channels(region)
+    if channels is None:
         return None
     names = list(tree.module(parent)._modules)
     if child not in names or names.index(child) + 1 >= len(names):
@@ -41,7 +44,19 @@ def norm_behind(tree: ParameterTree, edit: Edit) -> tuple[str, Region] | None:
     norm = tree.modules.get(follower)
     if not isinstance(norm, _NORMS) or norm.num_features != region.shape[0]:
         return None
-    return follower, Region((region.shape[0],), region.axes[:1], (False,))
+    return follower, channels
+
+
+def _channels(region: Region) -> Region | None:
+    """The output units of which all cells are named; None where some are named in part."""
+    units = (region.shape[0],)
+    if region.is_box:
+        rest = zip(region.axes[1:], region.shape[1:], strict=True)
+        return Region(units, region.axes[:1], (False,)) if all(axis == (0, size, 1) for axis, size in rest) else None
+    assert region.cells is not None
+    each = math.prod(region.shape[1:])
+    found, counts = (region.cells.flatten().unique() // max(each, 1)).unique(return_counts=True)
+    return Region.of_cells(units, found) if found.numel() and bool((counts == each).all()) else None
 
 
 def linked_edits(tree: ParameterTree, edit: Edit) -> list[Edit]:
@@ -54,9 +69,15 @@ def linked_edits(tree: ParameterTree, edit: Edit) -> list[Edit]:
     return [Edit(name, region, "zero_") for name in names if name in tree and tree[name].editable]
 
 
+def is_zero(value: object) -> bool:
+    """Whether an argument is the number 0."""
+    return isinstance(value, int | float | complex) and value == 0
+
+
 def advice(tree: ParameterTree, edit: Edit) -> list[str]:
     """A sentence on what a zeroed filter's BatchNorm still puts out."""
-    found = norm_behind(tree, edit) if edit.op == "zero_" else None
+    zeroes = edit.op == "zero_" or (edit.op in ("fill_", "mul_") and is_zero(edit.args["value"]))
+    found = norm_behind(tree, edit) if zeroes else None
     if found is None:
         return []
     path, _ = found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from weightlab.edit.arguments import Target
-from weightlab.edit.entry import CompanionPatch, Find, FlagPatch, Patch
+from weightlab.edit.entry import CellPatch, CompanionPatch, Find, FlagPatch, Patch
 from weightlab.edit.operations import Edit, Prepared, index_code
 from weightlab.edit.saved import Saved, Spill
 from weightlab.errors import EditRefused
@@ -41,10 +41,10 @@ class Step:
     moments: tuple[str, ...] = ()
     zeroed: Region | None = None
     held: int = 0  # cells put under a hold; less than 0: released
-    first: Patch | None = None  # of a stroke's first edit of the same cells
 
-    def __post_init__(self) -> None:
-        self.first = self.patches[0]
+    @property
+    def cell_patches(self) -> list[CellPatch]:
+        return [patch for patch in self.patches if isinstance(patch, CellPatch)]
 
 
 class Companion(NamedTuple):
@@ -76,7 +76,7 @@ def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
         device=tensor.device,
         is_parameter=info.kind == "parameter",
         pick=lambda whole: storage.read(whole, region),
-        index_code=index_code(region),
+        index_code=lambda: index_code(region),
         is_sharded=is_sharded(tensor),
     )
 

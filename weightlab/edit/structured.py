@@ -142,11 +142,11 @@ def _init_code(args: Args, target: Target) -> str:
         gone = f"torch.stack([torch.randperm({rows}, generator=g, device=g.device) for _ in range({columns})], 1)"
         drawn = f"{_empty(target.shape, target)}.normal_(0, {args.get('std', 0.01)!r}, generator=g)"
         made = f"(lambda g: {drawn}.scatter_(0, {gone}[:{math.ceil(args['sparsity'] * rows)}], 0))"
-        return f"{{w}}.copy_({made}({_generator(args, target)}){target.index_code})"
+        return f"{{w}}.copy_({made}({_generator(args, target)}){target.index_code()})"
     extra = "".join(f", {key}={value!r}" for key, value in args.items() if key not in ("method", "seed"))
     if "seed" in args:
         extra += f", generator={_generator(args, target)}"
-    return f"{{w}}.copy_(torch.nn.init.{args['method']}({_empty(target.shape, target)}{extra}){target.index_code})"
+    return f"{{w}}.copy_(torch.nn.init.{args['method']}({_empty(target.shape, target)}{extra}){target.index_code()})"
 
 
 def _permute_check(args: Args, target: Target) -> Args:
