@@ -54,6 +54,10 @@ TOGETHER: dict[str, tuple[list[Hold], Callable[[Tensor], Tensor]]] = {
         ],
         lambda w: (w[0] == w[1]) & (w[1] == w[2]) & (w[2] <= torch.tensor(0.05)),
     ),
+    "two that follow one, the later one under bounds": (
+        [lambda w: w[3].hold(like=w[1]), lambda w: w[2].hold(like=w[1]), lambda w: w[2].hold(min=-0.01, max=0.01)],
+        lambda w: (w[3] == w[1]) & (w[2] == w[1]) & (w[1].abs() <= torch.tensor(0.01)),
+    ),
     "bounds, then a rule": (
         [lambda w: w.hold(min=-0.01, max=0.01), lambda w: w.hold(rule=lambda cells: cells + 1)],
         lambda w: w.abs() <= torch.tensor(0.01),
@@ -122,6 +126,15 @@ def test_an_edit_that_moves_a_kept_cell_outside_a_bound_is_refused() -> None:
     lab.step()
     assert weight[0, 0].item() == weight[2, 0].item() == 0.75
     assert float(weight.detach().abs().max()) <= 1
+
+
+def test_an_edit_that_moves_a_held_sign_outside_a_bound_is_refused() -> None:
+    lab, _ = make()
+    lab["weight"].hold(max=-0.1)
+    lab["weight"].hold(sign=True)
+    with pytest.raises(wl.EditRefused, match="3 cells of 'Hold the sign of weight' would lie outside"):
+        lab["weight"][1].fill_(0.5)
+    lab["weight"][1].fill_(-0.05)  # the next step clamps it
 
 
 def test_an_edit_of_cells_that_others_are_kept_equal_to_moves_both() -> None:

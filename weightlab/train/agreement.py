@@ -105,15 +105,19 @@ def agree(tree: ParameterTree, held: Sequence[Constraint], new: Constraint) -> N
     title = tree[new.name].title
     if new.kind == "tie":
         _no_circle(held, new, title)
-    mine = _own(tree, new, new.region)
     for other in held:
         if other.name != new.name or not meet(other.region, new.region):
             continue
-        low, high = _joined(mine, _own(tree, other, new.region))
+        kinds = {other.kind: other, new.kind: new}
+        if not kinds.keys() <= {"keep", "clamp", "sign"}:
+            continue
+        if set(kinds) == {"clamp"} and not _apart(new, other):
+            continue  # bounds are alike for all cells
+        region = min(new.region, other.region, key=lambda region: region.numel)
+        low, high = _joined(_own(tree, new, region), _own(tree, other, region))
         bad = int((low > high).sum())
         if not bad:
             continue
-        kinds = {other.kind: other, new.kind: new}
         if set(kinds) == {"keep", "clamp"}:
             raise EditRefused(
                 f"{title}: {bad} kept cells lie outside the bounds of '{kinds['clamp'].text}'. "
@@ -131,6 +135,13 @@ def agree(tree: ParameterTree, held: Sequence[Constraint], new: Constraint) -> N
             f"{title}: {bad} cells and those that they are held equal to have holds that exclude each other. "
             f"Release those first, or copy the cells."
         )
+
+
+def _apart(one: Constraint, other: Constraint) -> bool:
+    """Whether the bounds of two clamps have no value in common."""
+    low = max((c.min for c in (one, other) if c.min is not None), default=-math.inf)
+    high = min((c.max for c in (one, other) if c.max is not None), default=math.inf)
+    return low > high
 
 
 def _no_circle(held: Sequence[Constraint], new: Constraint, title: str) -> None:
@@ -160,13 +171,22 @@ def refuse_moved(tree: ParameterTree, held: Sequence[Constraint], name: str, reg
     if all(c.kind == "tie" for c in clamps):
         return
     for keep in held:
-        if keep.kind != "keep" or keep.name != name or tree[name].dtype.is_complex or not meet(keep.region, region):
+        if (
+            keep.kind not in ("keep", "sign")
+            or keep.name != name
+            or tree[name].dtype.is_complex
+            or not meet(keep.region, region)
+        ):
             continue
         flat = flat_cells(keep.region)[positions(keep.region, region) >= 0]
         both = Region.of_cells(region.shape, flat)
         low, high = _range(tree, clamps, name, both)
         values = _double(storage.read(tree.tensor(name), both))
-        bad = int(((values < low) | (values > high)).sum())
+        if keep.kind == "sign":  # any value of the new sign will do
+            least, most = torch.where(values < 0, -math.inf, 0.0), torch.where(values > 0, math.inf, 0.0)
+        else:
+            least = most = values
+        bad = int(((most < low) | (least > high)).sum())
         if bad:
             texts = ", ".join(f"'{c.text}'" for c in clamps if c.kind == "clamp")
             raise EditRefused(

@@ -118,8 +118,10 @@ class Constraints:
         others = [c for kind in ("sign", "clamp", "keep") for c in held if c.kind == kind]
         self._write_all(others)
         for _ in range(len(ties) and len(ties) + 1):
-            self._write_all((*ties, *others))
-            if not [tie for tie in reversed(ties) if self._hand_back(tie)]:
+            self._write_all(ties)
+            given = [storage.read(self._tree.tensor(tie.name), tie.region) for tie in ties]
+            self._write_all(others)
+            if not [tie for tie, was in reversed(list(zip(ties, given, strict=True))) if self._hand_back(tie, was)]:
                 break
             self._write_all(others)
         names = {constraint.name for constraint in held}
@@ -168,15 +170,15 @@ class Constraints:
         else:
             storage.write(tensor, constraint.region, self._change(constraint))
 
-    def _hand_back(self, tie: Constraint) -> bool:
-        """Give the source what became of the cells that follow it; returns whether they differed."""
+    def _hand_back(self, tie: Constraint, given: Tensor) -> bool:
+        """Give the source what other holds made of the cells that follow it; returns whether they made any differ."""
         assert tie.source is not None
         name, region = tie.source
         tensor = self._tree.tensor(name)
         after = storage.read(self._tree.tensor(tie.name), tie.region)
         with storage.writing(tensor):
             before = storage.read(tensor, region)
-            differ = storage.differing(before.to(after.device, after.dtype), after)
+            differ = storage.differing(given, after)
             if not bool(differ.any()):
                 return False
             # Only these cells: the others may hold more digits than what follows them.
