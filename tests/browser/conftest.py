@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tests.browser.server import JupyterServer
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 Open = Callable[..., LiveNotebook]
+_NUMBERS = itertools.count()
 
 
 expect.set_options(timeout=PATIENCE)
@@ -25,6 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
+            # A server, a kernel and a browser share two cores: what fails is tried once more on a fresh page, and the last
+            # line counts it as rerun.
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 # Package scope and not session: playwright's event loop would stand in the way of notebooks that run after these tests.
@@ -75,10 +80,12 @@ def open_notebook(
 
     def open_cells(*cells: str, server: JupyterServer = jupyter) -> LiveNotebook:
         key = (server.url, *cells)
+        if getattr(request.node, "execution_count", 1) > 1 and key in _kept and _kept[key] not in opened:
+            _kept.pop(key).close()
         if key in _kept:
             _kept[key].forget()
         else:
-            name = f"{len(_kept)}.ipynb"
+            name = f"{next(_NUMBERS)}.ipynb"
             write_notebook(server.notebooks / name, cells)
             _kept[key] = LiveNotebook(browser, server, name)
         opened.append(_kept[key])
