@@ -468,3 +468,24 @@ def test_a_hook_based_weight_follows_its_originals_at_once(kind: str) -> None:
         assert not lab["weight"].value[0].any()
         lab.undo()
         assert torch.equal(lab["weight"].value, value)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, parametrizations.weight_norm])
+@pytest.mark.parametrize("layer", [nn.Conv2d(2, 3, 3), nn.Conv3d(2, 3, 2), nn.ConvTranspose2d(2, 3, 3)])
+def test_a_normed_kernel_of_several_axes_is_edited_by_filter(
+    norm: Callable[[nn.Module], nn.Module], layer: nn.Module
+) -> None:  # J10
+    model = norm(copy.deepcopy(layer))
+    lab = wl.Lab(model)
+    before, bytes_before = lab["weight"].value, state(model)
+    lab["weight"][0].zero_()
+    lab["weight"][1].mul_(2)
+    x = torch.randn(1, 2, *[5] * (before.ndim - 2))
+    model(x)
+    wanted = before.clone()
+    wanted[0] = 0
+    wanted[1] *= 2
+    assert torch.allclose(lab["weight"].value, wanted, rtol=1e-6)
+    lab.undo()
+    lab.undo()
+    assert state(model) == bytes_before

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 import weightlab as wl
@@ -256,6 +257,43 @@ def test_a_step_is_seen_in_an_output_of_the_users_own_class() -> None:
     del output
     gc.collect()
     assert not in_flight(lab)
+
+
+@pytest.mark.parametrize("optimizer", [True, False])
+def test_a_checkpoint_that_runs_the_model_again_in_its_backward_ends_no_step(lab: wl.Lab, optimizer: bool) -> None:
+    if not optimizer:
+        lab.steps.unwatch()
+        lab.steps.watch(None)
+    before = lab["0.bias"].value
+    seen: list[Tensor] = []
+    lab.model[2].register_full_backward_hook(lambda *_: seen.append(lab.model[0].bias.detach().clone()))
+    output = torch.utils.checkpoint.checkpoint(lab.model, BATCH[0], use_reentrant=False)
+    thread = elsewhere(lambda: lab["0.bias"].zero_())
+    wait_for_one_that_waits(lab)
+    F.cross_entropy(output, BATCH[1]).backward()
+    assert torch.equal(seen[0], before)
+    assert torch.equal(lab.model[0].bias, before)
+    lab.step() if not optimizer else lab.optimizer.step()
+    thread.join(PATIENCE)
+    assert not lab["0.bias"].value.any()
+
+
+def test_a_tensor_is_found_while_another_thread_checks(lab: wl.Lab) -> None:
+    over, trouble = threading.Event(), []
+
+    def look() -> None:
+        while not over.is_set():
+            try:
+                assert lab["2.weight"].value.shape == (3, 9)
+            except Exception as error:
+                trouble.append(error)
+
+    thread = elsewhere(look)
+    for _ in range(30):
+        lab.check_gradients()
+    over.set()
+    thread.join(PATIENCE)
+    assert trouble == []
 
 
 def test_edits_of_another_thread_beside_a_training_loop_land_whole_and_raise_where_they_were_made(lab: wl.Lab) -> None:

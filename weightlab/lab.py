@@ -125,7 +125,8 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         Raises:
             UnknownName: there is none; the message has the closest name.
         """
-        info = self.tree[name]
+        with self.lock:  # a check of another thread has other tensors in these places
+            info = self.tree[name]
         return WeightRef(self, info, Region.whole(info.shape))
 
     def __setitem__(self, name: str, value: Any) -> None:

@@ -59,7 +59,8 @@ class WeightRef:
     @property
     def info(self) -> TensorInfo:
         """Name, shape, dtype, device and ties of the whole tensor, as they are now."""
-        return self._lab.tree[self._name]
+        with self._lab.lock:
+            return self._lab.tree[self._name]
 
     def __getitem__(self, index: Any) -> WeightRef:
         """The part that `tensor[index]` would be.

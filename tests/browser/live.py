@@ -260,6 +260,13 @@ class Widget:
         """The number that the picture draws for a cell, by the heatmap's hook for tests."""
         return float(self._drawn(name, index)["value"])
 
+    def draws(self, name: str, index: Sequence[int], value: float, tolerance: float) -> None:
+        """Wait until the picture draws this number for a cell."""
+        end = time.monotonic() + PATIENCE / 1000
+        while abs((drawn := self.drawn_value(name, index)) - value) > tolerance:
+            assert time.monotonic() < end, f"{name}{list(index)} is drawn as {drawn}, expected {value}"
+            self.page.wait_for_timeout(50)
+
     def drawn_colour(self, name: str, index: Sequence[int]) -> list[int]:
         """Red, green and blue of a cell, read back from the canvas."""
         return list(self._drawn(name, index)["color"])[:3]

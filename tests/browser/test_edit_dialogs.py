@@ -61,6 +61,7 @@ def test_escape_closes_every_window_wherever_the_focus_is(notebook: LiveNotebook
     expect(window(widget, "Hold to a rule")).to_have_count(0)
     pick(widget, "Export", "Save safetensors…")
     saving = window(widget, "Save safetensors")
+    notebook.kernel("import pathlib; pathlib.Path('edited.safetensors').unlink(missing_ok=True)")
     saving.get_by_role("button", name="Save").click()
     expect(saving).to_contain_text("Saved edited.safetensors")
     keyboard.press("Escape")

@@ -17,7 +17,10 @@ from weightlab.model.tree import ParameterTree
 
 
 def seed_of(name: str) -> int:
-    """A seed of its own for each tensor, the same each time: layers of one shape must not be drawn alike."""
+    """A seed of its own for each tensor, or part of one, the same each time.
+
+    Layers of one shape must not be drawn alike, nor units of one layer that are repaired one after another.
+    """
     return zlib.crc32(name.encode())
 
 
@@ -35,7 +38,7 @@ def region_of(tree: ParameterTree, name: str, mask: Tensor | None, axis: int = 0
 
 def draw(name: str, region: Region, size: float) -> Edit:
     """Normal numbers of this standard deviation."""
-    return Edit(name, region, "normal_", {"mean": 0.0, "std": size, "seed": seed_of(name)})
+    return Edit(name, region, "normal_", {"mean": 0.0, "std": size, "seed": seed_of(f"{name}{region}")})
 
 
 def redraw(tree: ParameterTree, layer: Layer, scheme: Scheme, mask: Tensor | None, why: str) -> Repair | None:

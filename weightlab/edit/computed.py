@@ -109,7 +109,7 @@ def _candidates(module: nn.Module, local: str, asked: Tensor, edit: Edit) -> Ite
 def _normed(g_name: str, g: Tensor, v_name: str, v: Tensor, asked: Tensor, edit: Edit) -> Iterator[Originals]:
     """Weight = g * v / |v|: a slice of zeros is g = 0 with v as it was; other values are v = w and g = |w|."""
     axes = [axis for axis in range(g.ndim) if g.shape[axis] == 1 and v.shape[axis] != 1]
-    norms = asked.norm(dim=axes, keepdim=True) if axes else asked.abs()
+    norms = torch.linalg.vector_norm(asked, dim=axes, keepdim=True) if axes else asked.abs()
     norms = norms.view(g.shape) if norms.numel() == g.numel() else asked.norm().view(g.shape)
     changed = torch.zeros(asked.shape, dtype=torch.bool, device=asked.device)
     storage.write(changed, edit.region, _mark)

@@ -193,6 +193,10 @@ class Steps:
         self._graphs.clear()
         self._alive.clear()
 
+    def _is_own(self) -> bool:
+        """Whether a forward on this thread is no step of training: a check's, or a checkpoint's in the midst of a backward."""
+        return self._checker == threading.get_ident() or torch._C._current_graph_task_id() != -1
+
     def _forward_begins(self) -> None:
         with self._lock:  # waits for a check or an edit that goes on now
             if not self._graphs and not (self._backward and self._optimizer is not None):
@@ -235,12 +239,12 @@ class _Gate:
 
     def enter(self, module: nn.Module, args: Any) -> None:
         steps = self._steps
-        if steps is not None and steps._checker != threading.get_ident():
+        if steps is not None and not steps._is_own():
             steps._forward_begins()
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         steps = self._steps
-        if steps is None or steps._checker == threading.get_ident():
+        if steps is None or steps._is_own():
             return
         made = (tensor for tensor in _tensors(output) if tensor.grad_fn is not None)
         steps._forward_ends(next(made, None) if module.training else None)

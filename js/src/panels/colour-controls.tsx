@@ -122,11 +122,11 @@ function End({ store, end, name }: { store: Store; end: "low" | "high"; name: st
   const draft = useSignal<string | null>(null);
   const range = store.range.value;
   const now = range.kind === "typed" ? range[end] : 0;
+  const typed = Number(draft.value?.trim().replace("−", "-") || "NaN");
+  const next = range.kind === "typed" ? { ...range, [end]: typed } : null;
+  const wrong = draft.value !== null && !(next && next.low < next.high && Number.isFinite(next.high - next.low));
   function commit(): void {
-    const value = Number(draft.value?.trim().replace("−", "-") || "NaN");
-    if (draft.value === null || range.kind !== "typed") return;
-    const next = { ...range, [end]: value };
-    if (!(next.low < next.high && Number.isFinite(next.low) && Number.isFinite(next.high))) return;
+    if (draft.value === null || !next || wrong) return;
     store.range.value = next;
     draft.value = null;
   }
@@ -136,7 +136,10 @@ function End({ store, end, name }: { store: Store; end: "low" | "high"; name: st
       class="wl-num"
       type="text"
       aria-label={name}
-      aria-invalid={draft.value !== null && !Number.isFinite(Number(draft.value || "NaN"))}
+      aria-invalid={wrong}
+      title={
+        wrong ? `Not used: a number ${end === "low" ? "below the upper" : "above the lower"} end is expected.` : name
+      }
       spellcheck={false}
       autocomplete="off"
       value={text}

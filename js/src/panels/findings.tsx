@@ -15,7 +15,16 @@ export function Findings(page: Page) {
   const serious = found?.findings.filter((each) => each.severity !== "info") ?? [];
   const mendable = serious.filter((each) => each.repair !== null).length;
   return (
-    <div class="wl-findings wl-scroll" role="tabpanel" aria-label="Findings" data-wl="findings">
+    <div
+      class="wl-findings wl-scroll"
+      role="tabpanel"
+      aria-label="Findings"
+      data-wl="findings"
+      onClickCapture={(event) => {
+        // What is repaired gives its place to the next card: the second click of a double click is not meant for that one.
+        if (event.detail > 1) event.stopPropagation();
+      }}
+    >
       {serious.length > 0 && (
         <div class="wl-findings-head">
           <span class="wl-num wl-dim" aria-live="polite">
