@@ -21,6 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from weightlab.errors import EditRefused, UnknownName
 from weightlab.model import storage
+from weightlab.model.sharded import is_sharded
 from weightlab.model.tree import ParameterTree
 
 AT_ONCE = 256 * 2**20  # bytes, however little memory is free
@@ -114,7 +115,8 @@ class Snapshots:
         infos = [info for info in self._tree if info.editable and info.kind != "computed"]
         tensors = {info.name: self._tree.tensor(info.name) for info in infos}
         size = sum(t.numel() * t.element_size() for t in tensors.values())
-        later = size > at_once()
+        # Processes that share a tensor must decide alike, however much memory each of them finds.
+        later = size > (AT_ONCE if any(map(is_sharded, tensors.values())) else at_once())
         self._taken[label] = snapshot = _Snapshot(
             tensors, {info.name for info in infos if later and info.kind == "parameter"}
         )
@@ -169,7 +171,9 @@ class _Snapshot:
     def __init__(self, tensors: Mapping[str, Tensor], later: set[str]) -> None:
         self.copies: dict[str, Tensor] = {}
         self.lacking = dict(tensors)
-        for name in tensors.keys() - later:
+        for name in [
+            name for name in tensors if name not in later
+        ]:  # in one order: processes that share a tensor copy it together
             self.copy(name)
         self._marks = {name: storage.fingerprint(storage.whole(t)) for name, t in self.lacking.items()}
 
