@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -350,3 +352,24 @@ def test_regions_meet_where_they_share_cells() -> None:
             assert [theirs[p] for p in at if p >= 0] == [
                 n for n, s in zip(mine.flatten().tolist(), shared, strict=True) if s
             ]
+
+
+def test_a_bound_that_no_float_holds_is_refused_and_infinity_is_none() -> None:
+    lab = wl.Lab(nn.Linear(3, 2))
+    with pytest.raises(wl.EditRefused, match="up to 1e308"):
+        lab["weight"].hold(min=10**400)
+    assert lab.constraints == ()
+    lab["weight"].hold(min=-math.inf, max=1)
+
+
+def test_a_hold_that_another_thread_undid_is_not_released_again() -> None:
+    lab = wl.Lab(nn.Linear(3, 2))
+    hold = lab["weight"].hold()
+    with lab.lock:
+        releasing = threading.Thread(target=hold.release)
+        releasing.start()
+        time.sleep(0.1)  # it has looked whether the hold is in force, and waits for the lock
+        lab.undo()
+    releasing.join(20)
+    assert lab.constraints == ()
+    assert lab.history == ()

@@ -47,8 +47,9 @@ class Holding(Part):
 
     def _release(self, constraint: Constraint) -> None:
         with self.stroke(f"Release: {constraint.text}"):
-            self._include_hold(f"Release: {constraint.text}", constraint, -1, self._rehold, self._unhold)
-            self._unhold(constraint)
+            if constraint.active:  # another thread may have undone it since
+                self._include_hold(f"Release: {constraint.text}", constraint, -1, self._rehold, self._unhold)
+                self._unhold(constraint)
 
     def _include_hold(
         self,

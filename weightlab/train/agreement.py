@@ -7,6 +7,7 @@ it and on its equals allow, and a hold that would leave it none is refused.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -60,8 +61,10 @@ def sound(tree: ParameterTree, new: Constraint) -> None:
     if new.kind in ("clamp", "sign") and (tensor.is_complex() or tensor.dtype is torch.bool):
         raise EditRefused(f"{info.title}: {tensor.dtype} has no order, so that it cannot be held to bounds or a sign.")
     for bound in (new.min, new.max):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or math.isnan(bound)):
-            raise EditRefused(f"{info.title}: a bound must be a number, got {bound!r}.")
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound):
+            raise EditRefused(f"{info.title}: a bound must be a number, got {bound!r:.60}.")
+        if bound is not None and sys.float_info.max < abs(bound) < math.inf:
+            raise EditRefused(f"{info.title}: a bound must be a number up to 1e308. Leave it out to hold no bound.")
     if new.min is not None and new.max is not None and new.min > new.max:
         raise EditRefused(
             f"{info.title}: the minimum must not be above the maximum, got {new.min} and {new.max}. Swap them."
