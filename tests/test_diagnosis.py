@@ -644,3 +644,24 @@ def test_sigmoids_one_behind_the_other_are_a_fault_whatever_the_scheme():
     torch.manual_seed(4)
     found = lab_of("mlp", chain(16, nn.Sigmoid)).diagnose().serious
     assert [f.kind for f in found] == ["vanishing"]
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_reverse_direction_behind_the_last_output_has_taken_one_step_and_is_healthy(
+    kind: type[nn.RNNBase], seed: int
+) -> None:  # G8
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read, self.head = kind(5, 7, batch_first=True, bidirectional=True), nn.Linear(14, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.read(x)[0][:, -1])
+
+    torch.manual_seed(seed)
+    lab = wl.Lab(Reader(), batch=(torch.randn(8, 6, 5), torch.arange(8) % 3), loss=nn.functional.cross_entropy)
+    found = lab.diagnose()
+    assert found.serious == []
+    told = [finding for finding in found if "read.weight_hh_l0_reverse" in finding.affects]
+    assert [finding.kind for finding in told] == ["invariant"]
