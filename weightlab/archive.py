@@ -162,7 +162,8 @@ class Archive(Part):
 
     def save_recipe(self, path: str | os.PathLike[str]) -> None:
         """Write `recipe()` to a file; a half-written one never replaces a good one."""
-        recipes.write(self.recipe(), path_to_write(path, "save_recipe"))
+        target = path_to_write(path, "save_recipe")
+        recipes.write(self.recipe(), target)
 
     def to_python(self) -> str:
         """Source text that defines `apply(model)`: the applied entries as plain PyTorch."""

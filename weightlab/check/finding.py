@@ -73,7 +73,7 @@ class Diagnosis(list[Finding]):
     def __init__(
         self, findings: Iterable[Finding], signal: Signal, report: GradientReport | None = None, failure: str = ""
     ) -> None:
-        super().__init__(sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), -len(found.affects))))
+        super().__init__(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
         self.signal, self.report, self.failure = signal, report, failure
 
     def of(self, kind: str) -> list[Finding]:

@@ -320,8 +320,8 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int], mask: Tensor | None =
     if op.name == "zeros" and isinstance(evidence.tree.modules.get(op.path), nn.RNNBase):
         # Such as the reverse direction behind `output[:, -1]`: it has read one step by then.
         text = f"{op.where}: its state starts at 0, and what the loss sees comes one step later, so that no state has passed yet."
-        seen = ("the initial state is all zeros",)
-        return Cause("invariant", op.path, (), "info", text, seen, None, f"{op.where} has taken one step only")
+        counts = ("the initial state is all zeros",)
+        return Cause("invariant", op.path, (), "info", text, counts, None, f"{op.where} has taken one step only")
     text = f"{op.where}: it puts out exactly 0 in every cell, so what it feeds gets no gradient."
     return Cause(
         "zero_path", op.path, (), "warning", text, ("largest |output| is 0",), None, f"{op.where} puts out zeros"
