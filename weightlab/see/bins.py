@@ -143,15 +143,16 @@ def _along(values: Tensor, axis: int, step: int, how: Callable[..., Tensor]) -> 
 
 
 def _counts(shape: Sequence[int], tall: int, wide: int, device: torch.device) -> Tensor:
-    lines = []
-    for size, step in zip(shape, (tall, wide), strict=True):
-        line = np.full(-(-size // step), float(step), np.float32)
-        if size % step:
-            line[-1] = size % step
-        lines.append(line)
-    if device.type == "cpu":
-        return torch.from_numpy(np.multiply.outer(*lines))
-    return torch.outer(*(torch.from_numpy(line).to(device) for line in lines))
+    rows, columns = shape
+    bins, low, near = (-(-rows // tall), -(-columns // wide)), rows % tall or tall, columns % wide or wide
+    on_cpu = device.type == "cpu"
+    counts: Any = (
+        np.full(bins, float(tall * wide), np.float32) if on_cpu else torch.full(bins, float(tall * wide), device=device)
+    )
+    counts[-1:] = low * wide
+    counts[:, -1:] = tall * near
+    counts[-1:, -1:] = low * near
+    return torch.from_numpy(counts) if on_cpu else counts
 
 
 def halve(bins: Bins, axis: int) -> Bins:

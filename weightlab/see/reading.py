@@ -30,7 +30,7 @@ from weightlab.progress import report
 
 WORTH_CELLS = 1 << 14  # fewer are done before the threads are awake
 WAIT_CELLS = 1 << 26  # more take torch longer than numba needs to compile
-_PIECE = 1 << 19
+_PIECE = 1 << 18
 
 Array = Any
 Compiled = Any  # the module weightlab.see.compiled

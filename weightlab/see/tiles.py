@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weightlab.model.storage import writing
+from weightlab.model.storage import apart, writing
 from weightlab.progress import report
 from weightlab.see.bins import CHUNK, Bins, halve, reduce, stack
 from weightlab.see.layout import Layout
@@ -287,11 +287,11 @@ def _runs(wanted: Sequence[At]) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _float32(plane: Tensor) -> Tensor:
-    """A plane for the picture: finite numbers past float32's range stay finite, at its end."""
+    """A plane for the picture, for NumPy too: finite numbers past float32's range stay finite, at its end."""
     if plane.dtype is torch.float64:
         largest = torch.finfo(torch.float32).max
         plane = plane.clamp(-largest, largest)
-    return plane.to("cpu", torch.float32)
+    return apart(plane.to("cpu", torch.float32))
 
 
 def _ceil(size: int, level: int) -> int:
