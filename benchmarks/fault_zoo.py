@@ -1,6 +1,6 @@
 """Does the diagnosis find what is wrong, say where, keep quiet about what is healthy, and mend it?
 
-At least twelve architectures times every kind of fault (rules G4 and G7), planted by code, each beside a healthy twin; and
+37 architectures times every kind of fault (rules G4 and G7), planted by code, each beside a healthy twin; and
 healthy models of many kinds. On the same cases: the built-in rules of Amazon SageMaker Debugger and torch's anomaly mode.
 
     python benchmarks/fault_zoo.py [--only KIND] [--arch NAME] [--control TITLE] [--no-repair] [--verbose] [--write]

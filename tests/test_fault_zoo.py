@@ -61,18 +61,22 @@ def test_what_is_planted_shows_in_a_plain_backward(kind):
     for one in cases(kind, "mlp_relu") + cases(kind, "row_gru") + cases(kind, "resnet"):
         faulty, _, answer = planted(one)
         hurt = victims(faulty, ARCHITECTURES[one.architecture](0))
-        assert hurt, one.title
+        infinite = not all(bool(held.isfinite().all()) for held in faulty.model.parameters())
+        assert hurt or infinite, one.title  # minus infinity before a ReLU is 0 behind it, and hides
         assert answer.places
 
 
 FOUND = [
     ("unreached", "gpt", 0), ("unreached", "unet", 1), ("detached", "vit", 0), ("detached", "siamese", 1), ("detached", "lstm", 2),
-    ("dead_relu", "resnet", 0), ("dead_relu", "vae", 2), ("saturated", "mlp_tanh", 0),
-    ("saturated", "autoencoder", 1), ("zero_weight", "encoder", 2), ("zero_path", "cnn", 0),
-    ("zero_path", "mlp_gelu_dropout", 2), ("nonfinite_weight", "gru", 0), ("nonfinite_weight", "gpt", 1),
-    ("nonfinite_weight", "unet", 2), ("nonfinite_activation", "encoder", 0), ("nonfinite_activation", "vit", 2),
-    ("nonfinite_gradient", "recommender", 0), ("nonfinite_gradient", "row_gru", 1), ("exploding", "lstm", 0),
-    ("unused_rows", "lstm", 0), ("invariant", "mobile", 0), ("invariant", "encoder", 0),
+    ("dead_relu", "resnet", 0), ("dead_relu", "mlp_relu", 1), ("dead_relu", "vae", 2), ("saturated", "mlp_tanh", 0),
+    ("saturated", "gru", 0), ("zero_weight", "mlp_relu", 0), ("zero_weight", "encoder", 2), ("zero_path", "cnn", 0),
+    ("zero_path", "mlp_gelu_dropout", 2), ("nonfinite_weight", "gru", 0), ("nonfinite_weight", "unet", 2),
+    ("nonfinite_activation", "encoder", 0), ("nonfinite_activation", "autoencoder", 0), ("nonfinite_gradient", "recommender", 0),
+    ("vanishing", "deep_tanh", 1), ("vanishing", "row_gru", 0), ("exploding", "lstm", 0), ("unused_rows", "lstm", 0),
+    ("invariant", "mobile", 0), ("symmetric_units", "temporal", 0), ("symmetric_units", "vit", 1), ("duplicate_units", "prelu", 1),
+    ("scale_low", "mixture", 0), ("scale_high", "deep_relu", 1), ("rank_collapse", "unet", 0), ("zero_norm_scale", "graph", 0),
+    ("not_a_parameter", "elman", 0), ("not_a_parameter", "gpt", 1), ("shape_broken", "cnn", 0), ("shape_broken", "gated", 1),
+    ("optimizer_stale", "translate", 0), ("optimizer_missing", "critic", 0),
 ]  # fmt: skip
 
 
@@ -83,6 +87,22 @@ def test_a_planted_fault_is_found_where_it_is(kind, architecture, plan):
     assert not outcome.error
     assert outcome.verdict.place, "\n".join(map(str, outcome.found))
     assert not outcome.verdict.false, "\n".join(map(str, outcome.verdict.false))
+
+
+MENDED = [
+    ("dead_relu", "mlp_relu", 0), ("saturated", "mlp_tanh", 0), ("zero_weight", "siamese", 1), ("nonfinite_weight", "prelu", 0),
+    ("vanishing", "deep_tanh", 0), ("symmetric_units", "mlp_tanh", 0), ("scale_low", "mlp_relu", 1),
+    ("zero_norm_scale", "graph", 0), ("not_a_parameter", "mlp_relu", 1), ("shape_broken", "autoencoder", 0),
+    ("optimizer_stale", "vae", 2), ("optimizer_missing", "unet", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "architecture", "plan"), MENDED)
+def test_a_repair_lets_a_model_learn_that_would_not(kind, architecture, plan):
+    """G9."""
+    outcome = run(case(kind, architecture, plan), rivals=False)
+    assert not outcome.harmless
+    assert outcome.worked, (outcome.repaired, outcome.healthy, outcome.left)
 
 
 def answer(kind, place, severity="warning", affects=("a.weight",)):
@@ -150,7 +170,7 @@ QUIET = (
         "small policy head, mlp_tanh",
         "bfloat16, mlp_relu",
     ),
-    *("open forget gates, lstm", "zero-initialised last norms, resnet"),
+    *("open forget gates, lstm", "zero-initialised last norms, resnet", "He normal, siamese", "weight_norm, mlp_relu"),
 )
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from weightlab import Lab
 from weightlab.errors import WeightLabError
 
-from . import gradient_faults, others, state_faults
+from . import gradient_faults, mild_faults, others, state_faults, strangers
 from .architectures import ARCHITECTURES
 from .judge import Answer, Verdict, answers, judge, victims
 from .planting import FAULTS, Fault, Planted
 from .rules import SPEAKS, anomaly, sagemaker
 from .specimen import Specimen, loss_now, train
 
-__all__ = ["Case", "Outcome", "cases", "gradient_faults", "others", "run", "state_faults"]
+__all__ = ["Case", "Outcome", "cases", "gradient_faults", "mild_faults", "others", "run", "state_faults", "strangers"]
 NEAR = 1.10  # a repair has worked when the loss after training is at most this times the healthy twin's
 NONFINITE = ("nonfinite_weight", "nonfinite_activation", "nonfinite_gradient")
 

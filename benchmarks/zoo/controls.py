@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from . import models
+from . import models, others, strangers
 from .architectures import ARCHITECTURES
 from .specimen import Specimen, seed_all, train
 
@@ -62,6 +62,8 @@ def changed(architecture: str, change: Callable[[Specimen], object], seed: int =
 def lecun(weight: Tensor) -> None:
     nn.init.normal_(weight, std=1 / math.sqrt(weight[0].numel()))
 
+
+__all__ = ["CONTROLS", "Control", "others", "strangers"]  # importing those registers their architectures
 
 # torch's defaults (and GPT-2's in gpt, He's in deep_relu, Glorot's in deep_tanh): every architecture, train and eval, after
 # some training with its own optimizer, and after more.

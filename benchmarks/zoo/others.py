@@ -1,4 +1,4 @@
-"""Architectures that the diagnosis was not looked at with while it was written: what a rule is worth on what it has not seen."""
+"""More architectures: mixers, dilated convolutions, gated units, attention between two recurrences, graphs, bare Sequentials."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architectures import (
-    ARCHITECTURES,
     adam,
     adamw,
     architecture,
@@ -19,8 +18,6 @@ from .architectures import (
     token_rows,
 )
 from .specimen import Batch, Layer, Sites, Tap, Tapped, batches
-
-SEEN = frozenset(ARCHITECTURES)
 
 
 class Mixer(Tapped):
@@ -240,6 +237,3 @@ def prelu() -> nn.Module:
     return nn.Sequential(
         nn.Linear(64, 40), nn.PReLU(), nn.Linear(40, 32), nn.ReLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 10)
     )
-
-
-UNSEEN = tuple(name for name in ARCHITECTURES if name not in SEEN)

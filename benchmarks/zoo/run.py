@@ -21,7 +21,6 @@ from weightlab.errors import WeightLabError
 from .cases import NEAR, NONFINITE, Outcome, ask, cases, healthy_loss, kinds, laboratory, run
 from .controls import CONTROLS
 from .judge import Answer
-from .others import UNSEEN
 from .rules import sagemaker
 from .specimen import STEPS
 
@@ -103,9 +102,6 @@ def tables(outcomes: list[Outcome], healthy: list[Healthy]) -> list[str]:
     text += [line(f"`{kind}`", by_kind[kind]) for kind in kinds() if kind in by_kind]
     text += [line("**all**", outcomes), "", HEAD.format("architecture")]
     text += [line(name, held) for name, held in grouped(outcomes, lambda one: one.case.architecture).items()]
-    unseen = [one for one in outcomes if one.case.architecture in UNSEEN]
-    if unseen and len(unseen) < len(outcomes):
-        text.append(line("**those of others.py**", unseen))
     text += ["", *summary(outcomes, healthy)]
     return text
 

@@ -250,7 +250,7 @@ def transposed(s: Specimen) -> Planted | None:
 @fault("shape_broken", "a bias of one number, which broadcasts")
 def one_number(s: Specimen) -> Planted | None:
     held = module(s, s.sites.layer.name)
-    if not isinstance(held, nn.Linear):
+    if not isinstance(held, nn.Linear) or held.bias is None:
         return None
     held.bias.data = torch.zeros(1)
     return Planted((f"{s.sites.layer.name}.bias", s.sites.layer.name))
