@@ -1,57 +1,10 @@
 """Rules G3 and G4: every kind of cause, planted, with its place and evidence; every row that stops has one."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from weightlab.check import Probe, check_gradients
-from weightlab.model.tree import ParameterTree
-
-
-def check(model, *args, **kwargs):
-    report = check_gradients(ParameterTree(model), Probe(model, *args, **kwargs))
-    for row in report.rows:
-        if row.status not in ("flowing", "frozen"):
-            assert report.causes_of(row.name), f"G3: {row.name} is {row.status} without a cause\n{report}"
-    return report
-
-
-def cause(report, kind):
-    found = [cause for cause in report.causes if cause.kind == kind]
-    assert len(found) == 1, f"{kind}\n{report}"
-    return found[0]
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-class Net(nn.Module):
-    """Three layers with functional activations; tests plant their fault in `between`."""
-
-    def __init__(self, between=None):
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(6, 12), nn.Linear(12, 12), nn.Linear(12, 3)
-        self.between = between or (lambda h: h)
-
-    def forward(self, x):
-        return self.c(F.relu(self.b(self.between(F.relu(self.a(x))))))
-
-
-BATCH = (torch.randn(64, 6, generator=torch.Generator().manual_seed(1)), torch.arange(64) % 3)
-
-
-def images(model, channels=1, size=12, samples=16):
-    x = torch.randn(samples, channels, size, size)
-    return check(model, (x, torch.arange(samples) % 2), F.cross_entropy)
-
-
-def cnn():
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 25, 2)
-    )
+from tests.caused_models import BATCH, Net, cause, check, cnn, images
 
 
 def test_a_relu_is_dead_because_of_the_bias_before_it():
@@ -138,101 +91,6 @@ def test_the_weight_inside_attention_is_found():
     found = cause(check(model), "zero_weight")
     assert found.at == "self_attn.out_proj.weight"
     assert "self_attn.in_proj_weight" in found.affects
-
-
-def test_a_parameter_that_nothing_uses_is_unreached():
-    model = Net()
-    model.spare = nn.Linear(2, 2)
-    found = cause(check(model, BATCH, F.cross_entropy), "unreached")
-    assert (found.at, set(found.affects)) == ("spare", {"spare.weight", "spare.bias"})
-    assert "did not run" in found.text
-
-
-def test_an_output_that_the_loss_does_not_use_is_unreached():
-    class Side(Net):
-        def forward(self, x):
-            h = F.relu(self.a(x))
-            self.b(h)
-            return self.c(h)
-
-    found = cause(check(Side(), BATCH, F.cross_entropy), "unreached")
-    assert (found.at, set(found.affects)) == ("b", {"b.weight", "b.bias"})
-
-
-def argmax(h):
-    return F.one_hot(h.argmax(-1), 12).float()
-
-
-def without(h):
-    with torch.no_grad():
-        return h * 1.0
-
-
-@pytest.mark.parametrize(
-    ("cut", "words"),
-    [(torch.Tensor.detach, "detach"), (lambda h: h.data, "data"), (argmax, "argmax"), (without, "under no_grad")],
-    ids=["detach", "data", "argmax", "no_grad"],
-)
-def test_a_cut_graph_is_detached_where_it_is_cut(cut, words):
-    report = check(Net(cut), BATCH, F.cross_entropy)
-    found = cause(report, "detached")
-    assert set(found.affects) == {"a.weight", "a.bias"}
-    assert words in found.text
-    assert report["a.weight"].status == "unreached"
-    assert report["b.weight"].status != "unreached"
-
-
-def test_a_layer_that_ran_under_no_grad_is_named():
-    class Quiet(Net):
-        def forward(self, x):
-            with torch.no_grad():
-                h = self.a(x)
-            return self.c(F.relu(self.b(h)))
-
-    found = cause(check(Quiet(), BATCH, F.cross_entropy), "detached")
-    assert (found.at, found.evidence) == ("a", ("it ran under no_grad",))
-
-
-def test_a_loss_without_a_graph_leaves_all_unreached():
-    report = check(Net(), probe=lambda model: torch.tensor(3.0))
-    assert report.loss == 3.0
-    assert {row.status for row in report.rows} == {"unreached"}
-    assert {c.kind for c in report.causes} == {"unreached"}
-
-
-def test_a_nan_weight_is_named_with_its_cell():
-    model = Net()
-    with torch.no_grad():
-        model.b.weight[2, 3] = float("nan")
-    report = check(model, BATCH, F.cross_entropy)
-    found = cause(report, "nonfinite_weight")
-    assert (found.name, found.region, found.severity) == ("b.weight", "[2, 3]", "error")
-    assert {row.status for row in report.rows} == {"nonfinite"}
-
-
-def test_the_function_that_makes_the_first_nan_is_named():
-    report = check(Net(torch.log), BATCH, F.cross_entropy)
-    found = cause(report, "nonfinite_activation")
-    assert "Net (log)" in found.text
-
-
-def test_a_nan_in_the_batch_is_the_batch():
-    x = BATCH[0].clone()
-    x[3, 2] = float("nan")
-    found = cause(check(Net(), (x, BATCH[1]), F.cross_entropy), "nonfinite_activation")
-    assert found.at == "a"
-    assert "batch" in found.text
-
-
-def test_a_nan_born_in_the_backward_is_told_from_one_in_the_forward():
-    def between(h):
-        zero = h - h.detach()
-        return h + torch.sqrt(zero * zero)
-
-    report = check(Net(between), BATCH, F.cross_entropy)
-    found = cause(report, "nonfinite_gradient")
-    assert "Net (sqrt)" in found.text
-    assert set(found.affects) == {"a.weight", "a.bias"}
 
 
 def test_rows_that_the_batch_does_not_use_are_info():
@@ -356,31 +214,6 @@ def test_a_deep_net_of_large_weights_explodes():
     assert "0.weight" in cause(report, "exploding").affects
 
 
-def test_a_bias_before_batchnorm_is_invariant():
-    """G4: zero by construction, severity info; in eval mode the statistics are fixed and it is not."""
-    model = cnn()
-    report = images(model)
-    found = cause(report, "invariant")
-    assert (found.name, found.severity) == ("0.bias", "info")
-    assert "1 BatchNorm2d" in found.text
-    model.eval()
-    assert [c for c in images(model).causes if c.kind == "invariant"] == []
-
-
-def test_the_key_bias_of_attention_is_invariant():
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
-
-        def forward(self, x):
-            return F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x))
-
-    report = check(Attention(), (torch.randn(4, 6, 8), torch.randn(4, 6, 8)), F.mse_loss)
-    assert cause(report, "invariant").name == "k.bias"
-    assert report["q.bias"].status == report["v.bias"].status == "flowing"
-
-
 def test_what_no_rule_knows_is_described_not_guessed():
     """G3: a custom function that returns zeros is seen through its module."""
 
@@ -414,20 +247,3 @@ def test_bf16_and_lstm_rows_have_causes_too():
     nn.init.zeros_(lstm.head.weight)
     found = cause(check(lstm, (torch.randn(3, 6, 4), torch.randn(3, 6, 2))), "zero_weight")
     assert {"rnn.weight_ih_l0", "rnn.weight_hh_l0"} <= set(found.affects)
-
-
-def test_running_statistics_that_the_check_itself_would_spoil_are_no_cause():
-    """G3: a NaN of the forward reaches BatchNorm's buffers, in the check only."""
-
-    class Root(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc, self.bn = nn.Linear(3, 4), nn.BatchNorm1d(4)
-
-        def forward(self, x):
-            return self.bn(torch.sqrt(self.fc(x) - 100))
-
-    model = Root()
-    report = check_gradients(ParameterTree(model), Probe(model, (torch.randn(5, 3), torch.randn(5, 4)), F.mse_loss))
-    assert {cause.kind for cause in report.causes} == {"nonfinite_activation"}
-    assert "sqrt" in report.causes[0].text

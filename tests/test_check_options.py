@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import weightlab as wl
-from tests.test_gradients import check
+from tests.checked_models import check
 from weightlab.check import Probe, check_gradients
 from weightlab.errors import Cancelled, ProbeFailed
 from weightlab.model.tree import ParameterTree

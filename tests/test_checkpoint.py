@@ -16,11 +16,8 @@ from safetensors.torch import load_file, load_model, save_file
 from torch import Tensor, nn
 
 import weightlab as wl
+from tests.cells import raw
 from weightlab.files import writing
-
-
-def raw(tensor: Tensor) -> bytes:
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 class Mixed(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import weightlab as wl
+from tests.cells import raw
 
 Make = Callable[[Any], torch.optim.Optimizer]
 
@@ -23,10 +24,6 @@ OPTIMIZERS: dict[str, Make] = {
     "RMSprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.9),
     "Adagrad": lambda p: torch.optim.Adagrad(p, 0.1),
 }
-
-
-def raw(tensor: Tensor) -> bytes:
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 def make(name: str = "AdamW", lab_knows: bool = True) -> tuple[wl.Lab, nn.Sequential, torch.optim.Optimizer]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import weightlab as wl
+from tests.cells import state
 from weightlab.edit.operations import OPERATIONS
 
 EDITS = 12  # in each sequence; EXAMPLES sequences make at least 2,000 cases
@@ -182,15 +183,6 @@ def arguments(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[str, dict[str, A
     elif op == "quantize_":
         args = {"bits": draw(st.integers(2, 8)), "axis": draw(st.sampled_from([None, *range(len(shape))]))}
     return op, args
-
-
-def state(model: nn.Module) -> dict[str, bytes]:
-    return {name: raw(tensor) for name, tensor in model.state_dict().items()}
-
-
-def raw(tensor: Tensor) -> bytes:
-    flat = tensor.detach().clone(memory_format=torch.contiguous_format).flatten()
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
 def same_values(one: nn.Module, other: nn.Module) -> bool:

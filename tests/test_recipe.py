@@ -15,13 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import weightlab as wl
-
-
-def raw(model: nn.Module) -> dict[str, bytes]:
-    return {
-        name: tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        for name, tensor in model.state_dict().items()
-    }
+from tests.cells import state
 
 
 def net() -> nn.Sequential:
@@ -56,12 +50,12 @@ def test_a_recipe_goes_through_a_file_to_the_same_bytes(tmp_path: Path) -> None:
     for source in (json.loads(text), tmp_path / "r.json", str(tmp_path / "r.json")):
         other = net()
         again = wl.replay(source, other)
-        assert raw(other) == raw(lab.model)
+        assert state(other) == state(lab.model)
         assert not other[2].bias.requires_grad
         assert [entry.text for entry in again.history] == [entry.text for entry in lab.history if entry.edits]
         while again.undo():
             pass
-        assert raw(other) == raw(net())
+        assert state(other) == state(net())
 
 
 def test_scalar_edits_of_large_tensors_make_small_recipes() -> None:
@@ -120,17 +114,17 @@ def damaged() -> dict[str, Any]:
 def test_a_damaged_recipe_is_refused_and_changes_nothing(kind: str) -> None:
     """J3, J11: also when only the last entry is bad, or fails on its way."""
     model = net()
-    before = raw(model)
+    before = state(model)
     with pytest.raises(wl.WeightLabError) as caught:
         wl.replay(damaged()[kind], model)
-    assert raw(model) == before
+    assert state(model) == before
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert str(caught.value).endswith(".")
 
 
 def test_a_recipe_for_another_architecture_names_all_that_does_not_fit_before_any_change() -> None:
     other = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU())
-    before = raw(other)
+    before = state(other)
     with pytest.raises(wl.EditRefused, match="does not fit this model") as caught:
         wl.replay(edited().recipe(), other)
     for part in (
@@ -138,7 +132,7 @@ def test_a_recipe_for_another_architecture_names_all_that_does_not_fit_before_an
         "2.weight: the model has no such tensor",
     ):
         assert part in str(caught.value)
-    assert raw(other) == before
+    assert state(other) == before
 
 
 def test_a_recipe_that_fails_halfway_takes_all_of_it_back() -> None:
@@ -149,10 +143,10 @@ def test_a_recipe_that_fails_halfway_takes_all_of_it_back() -> None:
     other = net()
     with torch.no_grad():
         other[2].weight.fill_(1e20)
-    before = raw(other)
+    before = state(other)
     with pytest.raises(wl.EditRefused, match="finite"):
         wl.replay(lab.recipe(), other)
-    assert raw(other) == before
+    assert state(other) == before
 
 
 def test_a_recipe_that_cannot_be_written_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +194,7 @@ def test_an_index_that_drops_an_axis_of_one_is_written_in_the_script() -> None:
     lab["weight"][:, 0].add_(torch.tensor([1.0, 0.0, -3.0]))
     scope: dict[str, Any] = {}
     exec(lab.to_python(), scope)
-    assert raw(scope["apply"](twin)) == raw(model)
+    assert state(scope["apply"](twin)) == state(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int16, torch.float8_e4m3fn], ids=str)
@@ -217,7 +211,7 @@ def test_pruning_along_an_axis_reads_the_same_in_the_script(
         lab["n"].prune_(2, by=by, axis=axis)
         scope: dict[str, Any] = {}
         exec(lab.to_python(), scope)
-        assert raw(scope["apply"](twin)) == raw(lab.model)
+        assert state(scope["apply"](twin)) == state(lab.model)
 
 
 BREAKS = ["\n", "\r", "\r\n", "\f", "\v", "\x85", "\u2028", "\u2029", "\x1c", "\0", "\u202e"]
@@ -242,7 +236,7 @@ def test_names_and_texts_never_become_code(end: str, tmp_path: Path) -> None:
     scope: dict[str, Any] = {"ran": ran}
     exec(again.to_python(), scope)
     scope["apply"](fresh)
-    assert raw(fresh) == raw(again.model)
+    assert state(fresh) == state(again.model)
     assert ran == []
     for entry in again.history:
         for line in entry.code.split("\n"):

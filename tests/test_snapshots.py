@@ -11,14 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import weightlab as wl
+from tests.cells import state
 from weightlab.edit import snapshots
-
-
-def raw(model: nn.Module) -> dict[str, bytes]:
-    return {
-        name: tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        for name, tensor in model.state_dict().items()
-    }
 
 
 def net() -> nn.Sequential:
@@ -46,23 +40,23 @@ def test_restore_gives_back_every_byte_as_one_entry(large: bool, monkeypatch: py
     model = net()
     odd_bits(model)
     lab = wl.Lab(model)
-    before = raw(model)
+    before = state(model)
     with pytest.warns(UserWarning, match="quarter of the free memory") if large else nullcontext():
         lab.snapshot("before")
     lab["0.weight"].fill_(0.5)
     lab["1.bias"].normal_()
-    changed = raw(model)
+    changed = state(model)
     assert {row.name for row in lab.diff("before")} == {"0.weight", "1.bias"}
     lab.restore("before", ["1.bias"])
-    assert raw(model)["1.bias"] == before["1.bias"]
-    assert raw(model)["0.weight"] == changed["0.weight"]
+    assert state(model)["1.bias"] == before["1.bias"]
+    assert state(model)["0.weight"] == changed["0.weight"]
     lab.restore("before")
-    assert raw(model) == before
+    assert state(model) == before
     assert len(lab.diff("before")) == 0
     assert len(lab.history) == 4
     lab.undo()
     lab.undo()
-    assert raw(model) == changed
+    assert state(model) == changed
 
 
 @pytest.mark.filterwarnings("ignore:snapshot")
@@ -71,13 +65,13 @@ def test_steps_of_an_optimizer_are_caught_and_foreign_writes_are_told(monkeypatc
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     lab = wl.Lab(model)
-    before = raw(model)
+    before = state(model)
     lab.snapshot("before")
     step(model, optimizer)
-    assert raw(model) != before
+    assert state(model) != before
     assert len(lab.diff("before")) == 4
     lab.restore("before")
-    assert raw(model) == before
+    assert state(model) == before
     lab.snapshot("again")
     with torch.no_grad():
         model[0].weight.add_(1)
@@ -92,14 +86,14 @@ def test_a_large_model_with_running_statistics_trains_and_is_restored(monkeypatc
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     lab = wl.Lab(model)
-    before = raw(model)
+    before = state(model)
     lab.snapshot("a")
     optimizer.zero_grad()
     model(torch.randn(5, 3)).square().sum().backward()
     optimizer.step()
-    assert raw(model) != before
+    assert state(model) != before
     lab.restore("a")
-    assert raw(model) == before
+    assert state(model) == before
 
 
 def test_a_model_is_copied_at_once_where_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +102,12 @@ def test_a_model_is_copied_at_once_where_memory_allows(monkeypatch: pytest.Monke
     monkeypatch.setattr(snapshots, "free_memory", lambda: 2**20)
     model = net()
     lab = wl.Lab(model)
-    before = raw(model)
+    before = state(model)
     lab.snapshot("a")
     with torch.no_grad():
         model[0].weight.add_(1)
     lab.restore("a")
-    assert raw(model) == before
+    assert state(model) == before
 
 
 def test_a_diff_agrees_with_plain_loops() -> None:
@@ -184,7 +178,7 @@ def test_transfer_copies_what_fits_and_says_why_the_rest_was_left() -> None:
     with torch.no_grad():
         other[0].bias.copy_(model[0].bias)
     lab = wl.Lab(model)
-    before = raw(model)
+    before = state(model)
     report = lab.transfer(other)
     assert [(row.name, row.status) for row in report] == [
         ("0.weight", "copied"), ("0.bias", "equal"), ("1.weight", "left"), ("1.bias", "left")
@@ -193,7 +187,7 @@ def test_transfer_copies_what_fits_and_says_why_the_rest_was_left() -> None:
     assert torch.equal(model[0].weight, other[0].weight)
     assert len(lab.history) == 1
     lab.undo()
-    assert raw(model) == before
+    assert state(model) == before
     renamed: dict[str, Tensor] = {f"x.{name}": value for name, value in other.state_dict().items()}
     assert lab.transfer(renamed, match=lambda name: f"x.{name}").copied == ("0.weight",)
     with pytest.raises(wl.EditRefused):
