@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import io
 import json
 import math
 import os
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the live rows use the drivers of the browser tests
 
 import weightlab
+from benchmarks.rivals import rivals, table_of_rivals
 from weightlab.jupyter.built import built
 from weightlab.jupyter.protocol import Session
 
@@ -285,79 +285,17 @@ def on_a_gpu() -> list[Row]:
     return [Row(question, f"{taken / read:.1f} reads, {extra:.1%} memory", goal, taken <= 2 * read and extra < 0.05)]
 
 
+def first_picture(weight: Tensor) -> int:
+    """Opens a tensor that no Lab has seen; the bytes of all that is sent for it."""
+    kernel = Kernel(holder(weight))
+    kernel.ask("open", name="weight", screen={"rows": SCREEN[0], "columns": SCREEN[1], "planes": ["extreme"]})
+    return kernel.bytes + len(json.dumps(kernel.reply[1]))
+
+
 def script() -> list[Row]:
     """What a saved widget stores."""
     size = built("widget.js").stat().st_size / 1e3
     return [Row("page script", f"{size:.0f} KB minified", "120 KB", size <= 120)]
-
-
-# ---- the others
-
-
-def timed(run: Callable[[Tensor], int], weight: Tensor) -> tuple[float, int]:
-    """Seconds, and bytes sent."""
-    start = time.perf_counter()
-    sent = run(weight)
-    return time.perf_counter() - start, sent
-
-
-def rivals(size: int) -> list[tuple[str, float, float]]:
-    """Milliseconds and KB of each library for the same matrix, in this process, with its defaults.
-
-    Each has drawn a small matrix before, so that no import is counted; the better of two.
-    """
-
-    def ours(weight: Tensor) -> int:
-        kernel = Kernel(holder(weight))
-        screen = {"rows": SCREEN[0], "columns": SCREEN[1], "planes": ["extreme"]}
-        kernel.ask("open", name="weight", screen=screen)
-        return kernel.bytes + len(json.dumps(kernel.reply[1]))
-
-    def matplotlib(weight: Tensor) -> int:
-        from matplotlib.figure import Figure
-
-        figure = Figure()
-        figure.subplots().imshow(weight)
-        file = io.BytesIO()
-        figure.savefig(file)
-        return len(file.getvalue())
-
-    def plotly(weight: Tensor) -> int:
-        import plotly.express
-
-        return len(plotly.express.imshow(weight.numpy()).to_json())
-
-    def tensor_visualizer(weight: Tensor) -> int:
-        from tensor_visualizer import TensorVisualizer
-
-        return len(json.dumps(TensorVisualizer(weight).tensor_data))
-
-    def treescope(weight: Tensor) -> int:
-        import treescope
-
-        # NumPy: it raises on tensors of recent versions of torch.
-        return len(treescope.render_array(weight.numpy())._repr_html_())
-
-    def lovely_tensors(weight: Tensor) -> int:
-        import lovely_tensors
-
-        return len(str(lovely_tensors.lovely(weight)))
-
-    small, weight = torch.randn(64, 64), torch.randn(size, size)
-    ours(weight)  # its loops are compiled at the first large tensor
-    measured = []
-    for name, run in (
-        ("WeightLab", ours), ("matplotlib imshow", matplotlib), ("plotly imshow", plotly),
-        ("tensor-visualizer", tensor_visualizer), ("treescope", treescope), ("lovely-tensors (text)", lovely_tensors),
-    ):  # fmt: skip
-        try:
-            run(small)
-        except ImportError:
-            print(f"{name}: not installed (pip install '.[bench]')")
-            continue
-        taken, sent = min(timed(run, weight) for _ in range(2))
-        measured.append((name, taken * 1e3, sent / 1e3))
-    return measured
 
 
 # ---- the table
@@ -373,15 +311,6 @@ def table(rows: list[Row]) -> str:
     words = {True: "yes", False: "**no**", None: "not measured"}
     lines = ["| question | measured | goal | met |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {r.question} | {r.measured} | {r.goal} | {words[r.met]} |" for r in rows)])
-
-
-def table_of_rivals(measured: list[tuple[str, float, float]]) -> str:
-    """Markdown, with everything in relation to WeightLab."""
-    _, base, sent = measured[0]
-    lines = ["| | ms | KB sent | time / WeightLab's | bytes / WeightLab's |", "|---|---:|---:|---:|---:|"]
-    return "\n".join(
-        [*lines, *(f"| {n} | {t:,.1f} | {b:,.1f} | {t / base:,.2f} | {b / sent:,.2f} |" for n, t, b in measured)]
-    )
 
 
 def machine() -> str:
@@ -429,9 +358,8 @@ def main() -> None:
         print(table(made).partition("|---|---|---|---|\n")[2], flush=True)
     report = f"\n{table(rows)}\n"
     if not arguments.no_rivals:
-        report += (
-            f"\n{size} x {size} float32 in the kernel, each with its defaults:\n\n{table_of_rivals(rivals(size))}\n"
-        )
+        others = table_of_rivals(rivals(size, first_picture))
+        report += f"\n{size} x {size} float32 in the kernel, each with its defaults:\n\n{others}\n"
     print(report)
     if arguments.write:
         today = datetime.datetime.now(tz=datetime.timezone.utc).date()
