@@ -93,7 +93,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self.journal = Journal(self.tree, undo_bytes)
         self.snapshots = Snapshots(self.tree)
         self.holds = Constraints(self.tree)
-        self.steps = Steps(model, self.lock)
+        self.steps = Steps(model, self.lock, optimizer)
         self.offers: dict[str, Any] = {}
         self._hold_hook: Any = None
         self.journal.before_write = self._before_write

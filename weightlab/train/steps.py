@@ -8,8 +8,9 @@ although the graph is gone. Where the optimizer is not known, a step is also ove
 its backward by then. What another thread asks for waits, and is done on the training thread at that point; a forward that
 begins meanwhile waits for it.
 
-The hooks are there only while a page is, or after `lab.steps.watch(optimizer)`. They do not travel: a pickled or deep-copied
-model has inert ones. A model that is compiled in place (`model.compile()`) or scripted is not followed.
+The hooks are there only while a page is, after `lab.steps.watch(optimizer)`, or once something was asked for beside a step: that
+first step is found on the stack of its thread (stacks.py). They do not travel: a pickled or deep-copied model has inert ones.
+A model that is compiled in place (`model.compile()`) or scripted is not followed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from weightlab.errors import ProbeFailed
+from weightlab.train.outputs import tensors_of
+from weightlab.train.stacks import Found, step_on_another_thread
 
 PAUSE_SECONDS = 0.05  # between two looks whether a step that nothing ends is over
 STEP_SECONDS = 1.0  # after a backward whose graph is gone: a loop that steps has done so long before
@@ -61,10 +64,12 @@ class Steps:
     Args:
         model: whose forwards begin steps.
         lock: the Lab's; what changes the model or checks it holds it.
+        optimizer: the Lab's, if it was given one.
     """
 
-    def __init__(self, model: nn.Module, lock: threading.RLock) -> None:
+    def __init__(self, model: nn.Module, lock: threading.RLock, optimizer: torch.optim.Optimizer | None = None) -> None:
         self._model = model
+        self._known = optimizer
         self._lock = threading.Condition(lock)
         self._thread: threading.Thread | None = None  # whose step is in flight
         self._checker: int | None = None  # the thread whose forwards are a check's
@@ -73,6 +78,9 @@ class Steps:
         self._gone = math.inf  # when the last of them went, after a backward
         self._count = 0
         self._backward = False  # whether a gradient came in the step in flight
+        self._unsure = (
+            False  # the step in flight was met in the midst of a forward or a backward: to be looked at again
+        )
         self._waiting: list[_Waiting[Any]] = []
         self._late: set[str] = set()
         self._handles: list[Any] = []
@@ -80,9 +88,7 @@ class Steps:
 
     def watch(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Follow forwards and steps from now on, until `unwatch`."""
-        # Inside a module that is compiled in place the hooks would be compiled, too.
-        compiled = getattr(self._model, "_compiled_call_impl", None) is not None
-        if self._handles or compiled or isinstance(self._model, torch.jit.ScriptModule):
+        if self._handles or not self._can_follow():
             return
         gate = _Gate(self)
         self._handles = [
@@ -92,6 +98,11 @@ class Steps:
         self._optimizer = optimizer
         if optimizer is not None:
             self._handles.append(optimizer.register_step_post_hook(gate.stepped))
+
+    def _can_follow(self) -> bool:
+        # Inside a module that is compiled in place the hooks would be compiled, too.
+        compiled = getattr(self._model, "_compiled_call_impl", None) is not None
+        return not compiled and not isinstance(self._model, torch.jit.ScriptModule)
 
     def stay_last(self) -> None:
         """After another hook was put on the optimizer: what it keeps or measures comes before what waits."""
@@ -122,7 +133,7 @@ class Steps:
             ProbeFailed: one is. `call` and `later` wait for its end.
         """
         with self._lock:
-            if self.elsewhere:
+            if self._meets_a_step():
                 raise ProbeFailed(
                     "a step of training is running on another thread, which a check would disturb. Ask again when it has ended."
                 )
@@ -139,7 +150,7 @@ class Steps:
         """
         with self._lock:
             asked = _Waiting(function)
-            if not self.elsewhere or not self._done_there(asked):
+            if not self._meets_a_step() or not self._done_there(asked):
                 return function()
             return asked.result()
 
@@ -153,7 +164,7 @@ class Steps:
                 self._lock.notify_all()
                 self._lock.wait_for(lambda: over)
 
-            if self.elsewhere:
+            if self._meets_a_step():
                 self._done_there(_Waiting(stand))
             try:
                 yield
@@ -164,7 +175,7 @@ class Steps:
     def later(self, key: str, function: Callable[[], None]) -> None:
         """Run what waits by itself (with `call`) now, or where it would wait, beside this thread: once for each key."""
         with self._lock:
-            waits = self.elsewhere
+            waits = self._meets_a_step()
             if waits and key not in self._late:
                 self._late.add(key)
 
@@ -188,8 +199,34 @@ class Steps:
                 self._waiting.pop(0).run()
             self._lock.notify_all()
 
+    def _meets_a_step(self) -> bool:
+        """Whether one is in flight elsewhere; where nobody has followed so far, one is looked for."""
+        if not self._handles and self._can_follow():
+            found = step_on_another_thread(self._model)
+            if found is not None:
+                self.watch(self._known)
+                self._take_over(found)
+        return self.elsewhere
+
+    def _take_over(self, found: Found | None) -> None:
+        """Follow a step that has begun without the hooks."""
+        self._forget()
+        if found is None:
+            return
+        self._thread, self._unsure = found.thread, found.running
+        for graph in () if found.running else found.graphs:
+            self._follow(graph)
+        if not found.running and not found.graphs:  # after its backward: the optimizer's step may be next
+            self._backward, self._gone = True, time.monotonic()
+
+    def _follow(self, graph: Tensor) -> None:
+        self._count += 1
+        self._graphs.add(self._count)
+        self._alive.add(self._count)
+        graph.register_hook(_Alive(self, self._count))
+
     def _forget(self) -> None:
-        self._thread, self._backward, self._gone = None, False, math.inf
+        self._thread, self._backward, self._unsure, self._gone = None, False, False, math.inf
         self._graphs.clear()
         self._alive.clear()
 
@@ -209,11 +246,8 @@ class Steps:
             if self.elsewhere:
                 return
             if graph is not None:
-                self._count += 1
-                self._graphs.add(self._count)
-                self._alive.add(self._count)
-                self._thread = threading.current_thread()
-                graph.register_hook(_Alive(self, self._count))
+                self._thread, self._unsure = threading.current_thread(), False
+                self._follow(graph)
             elif not self._graphs and not self._backward:
                 self.end()
 
@@ -221,6 +255,8 @@ class Steps:
         """Wait until the training thread has begun it. False: it is not going to, because its graph, cell or thread is gone."""
         self._waiting.append(asked)
         while not asked.begun:
+            if self._unsure:
+                self._take_over(step_on_another_thread(self._model))
             if not self.elsewhere:
                 self._waiting.remove(asked)
                 return False
@@ -246,7 +282,7 @@ class _Gate:
         steps = self._steps
         if steps is None or steps._is_own():
             return
-        made = (tensor for tensor in _tensors(output) if tensor.grad_fn is not None)
+        made = (tensor for tensor in tensors_of(output) if tensor.grad_fn is not None)
         steps._forward_ends(next(made, None) if module.training else None)
 
     def stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -275,16 +311,3 @@ class _Alive:
                 steps._gone = time.monotonic()
             elif not steps._alive:
                 steps._thread = None
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, (tuple, list)):
-        for item in output:
-            yield from _tensors(item)
-    elif is_dataclass(output) and not isinstance(output, type):
-        yield from _tensors([getattr(output, part.name, None) for part in fields(output)])
-    elif isinstance(output, dict):
-        for item in output.values():
-            yield from _tensors(item)

@@ -1,0 +1,183 @@
+"""T1 without a page: the first thing that another thread asks for meets a step that nobody has followed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import weightlab as wl
+
+PATIENCE = 20  # seconds
+BATCH = torch.randn(8, 6), torch.arange(8) % 3
+
+
+class Stopping(nn.Module):
+    """Passes its input on, forward or backward, once somebody says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go = threading.Event(), threading.Event()
+        self.where = ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.where == "forward":
+            self._stop()
+        made = x * 1
+        if self.where == "backward":
+            made.register_hook(lambda gradient: self._stop())
+        return made
+
+    def _stop(self) -> None:
+        self.reached.set()
+        assert self.go.wait(PATIENCE)
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 9), nn.Tanh(), Stopping(), nn.Linear(9, 3))
+
+
+@pytest.fixture(params=["known", "unknown"])
+def lab(request: pytest.FixtureRequest) -> Iterator[wl.Lab]:
+    """Whether the Lab was given the optimizer, or its loop calls `lab.step()`."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    lab = wl.Lab(model, optimizer=optimizer if request.param == "known" else None)
+    step = optimizer.step if request.param == "known" else lambda: (optimizer.step(), lab.step())
+    lab.finish = step  # type: ignore[attr-defined]
+    yield lab
+    lab.steps.unwatch()
+
+
+class Edit:
+    """Zeroes a bias on a thread of its own."""
+
+    def __init__(self, lab: wl.Lab) -> None:
+        self.bias: Tensor = lab.model[3].bias  # type: ignore[index, assignment, union-attr]
+        self.thread = threading.Thread(target=lambda: lab["3.bias"].zero_(), daemon=True)
+        self.thread.start()
+
+    def waits(self) -> bool:
+        self.thread.join(0.2)
+        return self.thread.is_alive() and bool(self.bias.any())
+
+    def lands(self) -> bool:
+        self.thread.join(PATIENCE)
+        return not self.thread.is_alive() and not self.bias.any()
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_an_edit_waits_for_the_step_that_it_meets(lab: wl.Lab, before: int) -> None:
+    model, loss, edit = lab.model, None, None
+    for turn in range(before + 1):
+        out = model(BATCH[0])  # the loss of the step before is still there
+        if turn == before:
+            edit = Edit(lab)
+            assert edit.waits()
+        loss = F.cross_entropy(out, BATCH[1])
+        assert edit is None or edit.waits()
+        loss.backward()
+        assert edit is None or edit.waits()
+        lab.finish()  # type: ignore[attr-defined]
+    assert edit is not None
+    assert edit.lands()
+
+
+def test_the_step_of_a_thread_is_met_from_the_main_one(lab: wl.Lab) -> None:
+    begun, go = threading.Event(), threading.Event()
+    seen: list[bool] = []
+    bias: Tensor = lab.model[3].bias  # type: ignore[index, assignment, union-attr]
+
+    def train() -> None:
+        loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+        begun.set()
+        go.wait(PATIENCE)
+        time.sleep(0.2)
+        seen.append(bool(bias.any()))
+        loss.backward()
+        lab.finish()  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=train, daemon=True)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    go.set()
+    lab["3.bias"].zero_()
+    assert not bias.any()
+    thread.join(PATIENCE)
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_step_is_met_in_the_midst_of_it(lab: wl.Lab, where: str) -> None:
+    stopping: Stopping = lab.model[2]  # type: ignore[index, assignment]
+    stopping.where = where
+    waited: list[bool] = []
+    edits: list[Edit] = []
+
+    def meet() -> None:
+        stopping.reached.wait(PATIENCE)
+        edits.append(Edit(lab))
+        waited.append(edits[0].waits())
+        stopping.go.set()
+
+    meeting = threading.Thread(target=meet, daemon=True)
+    meeting.start()
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    if where == "forward":
+        meeting.join(PATIENCE)
+        assert edits[0].waits()
+    loss.backward()
+    meeting.join(PATIENCE)
+    assert edits[0].waits()
+    lab.finish()  # type: ignore[attr-defined]
+    assert edits[0].lands()
+    assert waited == [True]
+
+
+def after_training(lab: wl.Lab) -> Tensor:
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    loss.backward()
+    lab.finish()  # type: ignore[attr-defined]
+    return loss
+
+
+def gone(lab: wl.Lab) -> None:
+    lab.model(BATCH[0])
+
+
+def evaluated(lab: wl.Lab) -> Tensor:
+    lab.model.eval()
+    return lab.model(BATCH[0])  # type: ignore[no-any-return]
+
+
+def without(lab: wl.Lab) -> Tensor:
+    with torch.no_grad():
+        return lab.model(BATCH[0])  # type: ignore[no-any-return]
+
+
+def of_another(lab: wl.Lab) -> Tensor:
+    return net()(BATCH[0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("what", [after_training, gone, evaluated, without, of_another])
+def test_where_no_step_is_in_flight_an_edit_lands(lab: wl.Lab, what: Callable[[wl.Lab], object]) -> None:
+    kept = what(lab)
+    assert Edit(lab).lands()
+    del kept
+
+
+def test_who_trains_and_edits_on_one_thread_has_no_hooks(lab: wl.Lab) -> None:
+    waiting = threading.Event()
+    beside = threading.Thread(target=waiting.wait, args=(PATIENCE,), daemon=True)
+    beside.start()
+    out = lab.model(BATCH[0])
+    lab["3.bias"].zero_()
+    waiting.set()
+    assert not lab.model._forward_hooks
+    assert not lab.model._forward_pre_hooks
+    assert out.requires_grad
