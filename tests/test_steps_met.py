@@ -146,6 +146,13 @@ def after_training(lab: wl.Lab) -> Tensor:
     return loss
 
 
+def after_a_step_with_the_graph_retained(lab: wl.Lab) -> Tensor:
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    loss.backward(retain_graph=True)
+    lab.finish()  # type: ignore[attr-defined]
+    return loss
+
+
 def gone(lab: wl.Lab) -> None:
     lab.model(BATCH[0])
 
@@ -164,7 +171,9 @@ def of_another(lab: wl.Lab) -> Tensor:
     return net()(BATCH[0])  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("what", [after_training, gone, evaluated, without, of_another])
+@pytest.mark.parametrize(
+    "what", [after_training, after_a_step_with_the_graph_retained, gone, evaluated, without, of_another]
+)
 def test_where_no_step_is_in_flight_an_edit_lands(lab: wl.Lab, what: Callable[[wl.Lab], object]) -> None:
     kept = what(lab)
     assert Edit(lab).lands()

@@ -111,11 +111,12 @@ def _is_spent(tensor: Tensor) -> bool:
     kept = False
     for node in itertools.islice(_nodes(tensor), _LOOKED_AT):
         for saved in _saved(node):
-            if saved.data is None:  # freed, or never there
-                continue
-            if saved.unpack_hook is None and not _unpacks(saved):  # a hook may run a forward again
+            try:
+                # A hook may run a forward again; where it is there, so is what it unpacks.
+                there = saved.unpack_hook is not None or saved.unpack() is not None
+            except RuntimeError:
                 return True
-            kept = True
+            kept = kept or there
     return not kept
 
 
@@ -124,14 +125,6 @@ def _saved(node: Node) -> Iterator[Any]:
         if name.startswith("_raw_saved_"):
             found = getattr(node, name)
             yield from found if isinstance(found, tuple) else (found,)
-
-
-def _unpacks(saved: Any) -> bool:
-    try:
-        saved.unpack()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _nodes(tensor: Tensor) -> Iterator[Node]:
