@@ -121,14 +121,14 @@ BAD: dict[str, tuple[Act, str]] = {
     "a keep outside a bound": (lambda lab: lab["fc.weight"].hold(max=-9), "outside the bounds"),
     "a snapshot without a name": (lambda lab: lab.snapshot(""), "label must be a text"),
     "an unknown snapshot": (lambda lab: lab.restore("then"), "no snapshot"),
-    "a position past the end": (lambda lab: lab.jump(99), "positions go from 0"),
+    "a position past the end": (lambda lab: lab.jump(99), "position must be a whole number from 0 to"),
     "a snapshot under a list": (lambda lab: lab.snapshot(["x"]), "label must be a text"),  # type: ignore[arg-type]
     "a snapshot called by a list": (lambda lab: lab.restore(["a"]), "no snapshot"),  # type: ignore[arg-type]
     "names that are none": (_restored_by_a_number, "names must be a list of names, got int"),
     "a match to a list": (
         lambda lab: lab.transfer({"a": torch.ones(5)}, match={"fc.bias": ["x"]}), "must give a name or None, got list"  # type: ignore[dict-item]
     ),
-    "a huge share of another model": (lambda lab: lab.transfer({}, weight=10**400), "weight must be a number"),
+    "a huge share of another model": (lambda lab: lab.transfer({}, weight=10**400), "weight must be a finite number"),
     "a file that is a number": (lambda lab: lab.save(5), "must be a str or a Path, got int"),  # type: ignore[arg-type]
     "a recipe's file that is a number": (lambda lab: lab.save_recipe(5), "must be a str or a Path"),  # type: ignore[arg-type]
     "a file without a name": (lambda lab: lab.save(""), "names no file"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from weightlab.edit.transfer import Match, Transfer, plan
 from weightlab.errors import EditRefused
 from weightlab.files import checkpoint
 from weightlab.files.writing import path_to_write
+from weightlab.model import given
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.part import Part
@@ -93,8 +93,7 @@ class Archive(Part):
         """
         with self.lock:
             values = self.snapshots.tensors(label)
-            if isinstance(names, str):
-                names = [names]
+            names = [names] if isinstance(names, str) else names
             if names is not None and not isinstance(names, Sequence):
                 raise EditRefused(
                     f"restore: names must be a list of names, got {type(names).__name__}. Give ['fc.weight']."
@@ -136,10 +135,7 @@ class Archive(Part):
         self, other: Any, match: Match = None, weight: float = 1.0, *, check: bool = True
     ) -> tuple[Transfer, Entry | None]:
         """`transfer`, with its entry."""
-        # Compared, not `isfinite`: that raises for an int past the largest float.
-        number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or not -sys.float_info.max <= weight <= sys.float_info.max:
-            raise EditRefused(f"transfer: weight must be a number, got {weight!r:.60}. For example 0.5.")
+        weight = given.real_number(weight, "transfer: weight")
         with self.lock:
             values, against = self._values_of(other)
             edits, report = plan(self.tree, values, match, weight)

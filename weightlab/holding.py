@@ -61,7 +61,7 @@ class Holding(Part):
     ) -> None:
         patch = ActionPatch(text, lambda: undo(constraint), lambda: redo(constraint))
         changed = ((constraint.name, constraint.region),)
-        notes = () if self.optimizer is not None else (_NO_OPTIMIZER,)
+        notes = tuple(filter(None, (constraint.note, "" if self.optimizer is not None else _NO_OPTIMIZER)))
         held = sign * constraint.region.numel
         self.journal.include(Step(None, text, str, [patch], (constraint.name,), changed, held=held, notes=notes))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from weightlab.errors import Cancelled, EditRefused, ProbeFailed, WeightLabError
 from weightlab.files import checkpoint
 from weightlab.holding import Holding
 from weightlab.looking import Looking
+from weightlab.model import given
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.overview import Overview
@@ -81,12 +81,11 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             raise WeightLabError(f"Lab: model must be a torch.nn.Module, got {type(model).__name__}. Give Lab(model).")
         if optimizer is not None and not hasattr(optimizer, "param_groups"):
             raise WeightLabError(f"Lab: optimizer must be a torch optimizer, got {type(optimizer).__name__}.")
-        if not isinstance(undo_bytes, int) or undo_bytes < 0:
-            raise WeightLabError(f"Lab: undo_bytes must be a number of bytes, got {undo_bytes!r}.")
+        undo_bytes = given.whole_number(undo_bytes, "Lab: undo_bytes", 0)
         self.model = model
         self.optimizer = optimizer
         self.auto_check_default = auto_check is None
-        self._auto_check = bool(auto_check)
+        self._auto_check = auto_check is not None and given.flag(auto_check, "Lab: auto_check")
         self.lock = threading.RLock()
         self.tree = ParameterTree(model)
         self.probe = Probe(model, batch=batch, loss=loss, probe=probe)
@@ -194,6 +193,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         Raises:
             UndoConflict: other code changed those cells since. `force=True` restores the old bytes all the same.
         """
+        given.flag(force, "undo: force")
         entry = self.steps.call(lambda: self._go(self.journal.undo, force))
         if entry is not None:
             self._changed(entry, check)
@@ -205,6 +205,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         Raises:
             UndoConflict: as `undo`.
         """
+        given.flag(force, "redo: force")
         entry = self.steps.call(lambda: self._go(self.journal.redo, force))
         if entry is not None:
             self._changed(entry, check)
@@ -221,7 +222,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
     @auto_check.setter
     def auto_check(self, on: bool) -> None:
-        self._auto_check, self.auto_check_default = bool(on), False
+        self._auto_check, self.auto_check_default = given.flag(on, "lab.auto_check"), False
 
     @property
     def history(self) -> tuple[Entry, ...]:
@@ -245,8 +246,8 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             EditRefused: there is no such position.
             UndoConflict: as `undo`, on the way; what came before it has been done.
         """
-        if not isinstance(position, int) or not 0 <= position <= len(self.journal.entries):
-            raise EditRefused(f"history: positions go from 0 to {len(self.journal.entries)}, got {position!r}.")
+        position = given.whole_number(position, "jump: the position", 0, len(self.journal.entries))
+        given.flag(force, "jump: force")
         while self.journal.position != position:
             if self.journal.position > position:
                 self.undo(force, check=False)
@@ -274,6 +275,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
         Once a page shows this Lab, a call from another thread than the one that trains waits for the end of its step.
         """
+        verify = given.whole_number(verify, "check_gradients: verify", 0)
         report = self.steps.call(lambda: self._check(microbatch, verify))
         self._tell([])
         return report
@@ -322,14 +324,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
     def _advice(self, edit: Edit) -> list[str]:
         self.holds.refuse_moved(edit.name, edit.region)
-        notes = linked.advice(self.tree, edit)
-        if getattr(sys.modules.get("torch._inductor.config"), "freezing", False):
-            compiled = (type(module).__name__ == "OptimizedModule" for module in (self.model, *self.model.modules()))
-            if any(compiled):
-                notes.append(
-                    "the model was compiled with freezing and holds a frozen copy of its weights: compile it anew"
-                )
-        return notes
+        return linked.advice(self.tree, edit)
 
     def _changed(self, entry: Entry, check: bool) -> None:
         """After an entry was applied, undone or redone: stale pictures, revision, check, listeners."""

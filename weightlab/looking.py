@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
-from weightlab.see.layout import Layout, Order, layout_of
+from weightlab.see.layout import Layout, Order, axes_asked, layout_of
 from weightlab.see.profiles import order_by
 from weightlab.see.tiles import Pyramid
 from weightlab.viewing import Viewing
@@ -51,6 +51,7 @@ class Looking(Viewing):
             EditRefused: an axis has no role, or two, or cannot be sorted so.
         """
         info = self.tree[name]
+        axes_asked(info.title, rows=rows, columns=columns, facets=facets, fixed=fixed, sort=sort)
         path = info.name.rpartition(".")[0]
         parent = self.tree.module(path.rpartition(".")[0]) if path else None
         plain = layout_of(info, self.tree.module(path), parent)

@@ -17,7 +17,7 @@ from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
 from weightlab.edit.readback import refuse_lost
 from weightlab.errors import EditRefused
-from weightlab.model import storage
+from weightlab.model import given, storage
 from weightlab.model.region import Region
 from weightlab.model.tree import TensorInfo
 from weightlab.see.layout import Layout
@@ -99,8 +99,7 @@ class WeightRef:
 
     def histogram(self, bins: int = BINS) -> Histogram:
         """Counts of the finite cells in `bins` equal bins between their extremes."""
-        if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= 65536:
-            raise EditRefused(f"{self.info.title}: bins must be a whole number from 1 to 65536, got {bins!r}.")
+        bins = given.whole_number(bins, f"{self.info.title}: bins", 1, 65536)
         with self._lab.lock:
             return summarize(self._cells(), bins=bins).histogram
 
@@ -176,6 +175,7 @@ class WeightRef:
         Args:
             linked: also zero scale, shift and running mean of a BatchNorm behind these filters; warns if there is none.
         """
+        linked = given.flag(linked, f"{self.info.title}: linked")
         edit = Edit(self.info.name, self.region, "zero_")
         also = linked_edits(self._lab.tree, edit) if linked else []
         if also:
@@ -339,8 +339,7 @@ class WeightRef:
         Raises:
             EditRefused: it contradicts another hold; nothing was changed.
         """
-        if not isinstance(sign, bool):
-            raise EditRefused(f"{self.info.title}: sign is True or False, got {type(sign).__name__}.")
+        sign = given.flag(sign, f"{self.info.title}: sign")
         asked = [min is not None or max is not None, sign, like is not None, rule is not None]
         if sum(asked) > 1:
             raise EditRefused(

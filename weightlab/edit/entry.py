@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weightlab.edit.operations import Edit
 from weightlab.edit.saved import Saved
@@ -26,8 +26,12 @@ Find = Callable[[], "Tensor | None"]
 
 
 def identity(tensor: Tensor | None) -> object:
-    """Tells a tensor from another one in its place."""
-    return None if tensor is None else (id(tensor), tensor.data_ptr())
+    """Tells a Parameter from another one in its place.
+
+    Not by its memory: `share_memory()` and `to(device)` give a Parameter new memory with the same values, and a module
+    a new buffer. Whether values are as they were left, the cells tell.
+    """
+    return id(tensor) if isinstance(tensor, nn.Parameter) else None
 
 
 class Patch(ABC):

@@ -1,8 +1,9 @@
-"""What stands behind a weight in the same module: a BatchNorm that still speaks for a zeroed filter."""
+"""What an edit does not reach by itself: a BatchNorm that still speaks for a zeroed filter, a frozen copy."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 from torch import nn
 
@@ -75,10 +76,21 @@ def is_zero(value: object) -> bool:
 
 
 def advice(tree: ParameterTree, edit: Edit) -> list[str]:
-    """A sentence on what a zeroed filter's BatchNorm still puts out."""
+    """Sentences on what a zeroed filter's BatchNorm still puts out, and on a compiled model's frozen copy."""
     zeroes = edit.op == "zero_" or (edit.op in ("fill_", "mul_") and is_zero(edit.args["value"]))
     found = norm_behind(tree, edit) if zeroes else None
-    if found is None:
-        return []
-    path, _ = found
-    return [f"{path} behind it still puts out its shift there; zero_(linked=True) sets that to 0 too"]
+    notes = (
+        []
+        if found is None
+        else [f"{found[0]} behind it still puts out its shift there; zero_(linked=True) sets that to 0 too"]
+    )
+    if _is_frozen(tree.model):
+        notes.append("the model was compiled with freezing and holds a frozen copy of its weights: compile it anew")
+    return notes
+
+
+def _is_frozen(model: nn.Module) -> bool:
+    """Whether inductor may have made constants of the weights (rule J13)."""
+    if not getattr(sys.modules.get("torch._inductor.config"), "freezing", False):
+        return False
+    return any(type(module).__name__ == "OptimizedModule" for module in (model, *model.modules()))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.errors import EditRefused
+from weightlab.model import given
 from weightlab.model.tree import TensorInfo
 from weightlab.see.groups import Group, axis_names, groups_of
 
@@ -191,10 +192,10 @@ class Layout:
         rank, subject = len(self.shape), title or f"tensor {list(self.shape)}"
         roles = [tuple(axis + rank if axis < 0 else axis for axis in role) for role in (rows, columns, facets)]
         still = {axis + rank if axis < 0 else axis: index for axis, index in (fixed or {}).items()}
-        given = sorted(axis for role in (*roles, still) for axis in role)
-        if given != list(range(rank)):
+        named = sorted(axis for role in (*roles, still) for axis in role)
+        if named != list(range(rank)):
             raise EditRefused(
-                f"{subject}: each of the axes 0 to {rank - 1} needs one role, got {given}. Give every axis once, as rows, "
+                f"{subject}: each of the axes 0 to {rank - 1} needs one role, got {named}. Give every axis once, as rows, "
                 f"columns, facets or fixed."
             )
         for axis, index in still.items():
@@ -206,6 +207,26 @@ class Layout:
         wrap = _wrap(self._size(roles[2]), plain.block) if roles[2] else 1
         pairs = tuple((axis, index % self.shape[axis]) for axis, index in sorted(still.items()))
         return replace(plain, wrap=wrap, fixed=pairs, groups=self.groups, orders=tuple(orders))
+
+
+def axes_asked(title: str, **roles: object) -> None:
+    """Refuse what is no axis, or no axis with an index or an order, before anything is laid out.
+
+    Raises:
+        EditRefused: a role that is no list of whole numbers, or no dict of them.
+    """
+    for what, asked in roles.items():
+        if asked is None:
+            continue
+        if not isinstance(asked, Mapping if what in ("fixed", "sort") else list | tuple):
+            example = {"fixed": "{1: 0}", "sort": "{0: 'norm'}"}.get(what, "[0, 2]")
+            raise EditRefused(f"{title}: {what} must be like {example}, got {type(asked).__name__}.")
+        for axis in asked:
+            given.whole_number(axis, f"{title}: an axis of {what}", -64, 63)
+        if what == "fixed":
+            assert isinstance(asked, Mapping)
+            for index in asked.values():
+                given.whole_number(index, f"{title}: the index of a fixed axis", -(2**63), 2**63 - 1)
 
 
 def _taken(moved: Tensor, slices: tuple[slice, ...], orders: Sequence[Tensor | None]) -> Tensor:

@@ -113,9 +113,9 @@ def order_by(tensor: Tensor, axis: int, by: str, token: str = "") -> Order:
 
 def _checked(tensor: Tensor, axis: int) -> int:
     rank = tensor.ndim
-    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -rank <= axis < rank:
         raise EditRefused(f"tensor {list(tensor.shape)}: there is no axis {axis!r}. Give one from 0 to {rank - 1}.")
-    return axis % rank
+    return int(axis) % rank
 
 
 def _pieces(tensor: Tensor, axis: int) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from weightlab.model import storage
 from weightlab.model.overlap import flat_cells, meet, positions
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
+from weightlab.train.bounds import inwards
 from weightlab.train.hold import KINDS, Constraint, wide
 
 Range = tuple[Tensor, Tensor]  # lowest and highest value per cell, float64 on the CPU
@@ -60,17 +62,30 @@ def sound(tree: ParameterTree, new: Constraint) -> None:
         raise EditRefused(f"{info.title}: a rule is a function of the cells, got {type(new.rule).__name__}.")
     if new.kind in ("clamp", "sign") and (tensor.is_complex() or tensor.dtype is torch.bool):
         raise EditRefused(f"{info.title}: {tensor.dtype} has no order, so that it cannot be held to bounds or a sign.")
-    for bound in (new.min, new.max):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound):
-            raise EditRefused(f"{info.title}: a bound must be a number, got {bound!r:.60}.")
-        if bound is not None and sys.float_info.max < abs(bound) < math.inf:
-            raise EditRefused(f"{info.title}: a bound must be a number up to 1e308. Leave it out to hold no bound.")
-    if new.min is not None and new.max is not None and new.min > new.max:
-        raise EditRefused(
-            f"{info.title}: the minimum must not be above the maximum, got {new.min} and {new.max}. Swap them."
-        )
+    if new.kind == "clamp":
+        _bounded(new, info.title, tensor.dtype)
     if new.kind == "tie":
         _source_fits(tree, new, info.title, tensor)
+
+
+def _bounded(new: Constraint, title: str, dtype: torch.dtype) -> None:
+    """Check both bounds, and round them inwards to what the dtype holds."""
+    new.min, new.max = (bound.item() if isinstance(bound, np.generic) else bound for bound in (new.min, new.max))
+    for bound in (new.min, new.max):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound):
+            raise EditRefused(f"{title}: a bound must be a number, got {bound!r:.60}.")
+        if bound is not None and sys.float_info.max < abs(bound) < math.inf:
+            raise EditRefused(f"{title}: a bound must be a number up to 1e308. Leave it out to hold no bound.")
+    if new.min is not None and new.max is not None and new.min > new.max:
+        raise EditRefused(
+            f"{title}: the minimum must not be above the maximum, got {new.min} and {new.max}. Swap them."
+        )
+    asked = new.min, new.max
+    new.min, new.max = inwards(new.min, new.max, dtype, title)
+    moved = [f"{got:.9g} for {bound:g}" for bound, got in zip(asked, (new.min, new.max), strict=True) if got != bound]
+    if moved:
+        name = str(dtype).removeprefix("torch.")
+        new.note = f"the bounds are rounded inwards to what {name} holds: {' and '.join(moved)}"
 
 
 def _fits(region: object, shape: tuple[int, ...], title: str) -> None:

@@ -26,6 +26,7 @@ class Constraint:
         name: dotted name of the tensor; `region`: which cells.
         kind: "keep" (present values), "clamp" (`min`, `max`), "sign" (the sign that each cell had), "tie" (the values of
             `source`), "rule" (`rule(cells)` after each step: returns new cells, or changes them in place).
+        min, max: bounds, rounded inwards to the tensor's dtype when the hold is put in force; `note` says so.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Constraint:
     max: float | None = None
     source: tuple[str, Region] | None = None
     rule: Rule | None = None
+    note: str = ""
     kept: Tensor | None = field(default=None, repr=False)
     active: bool = False
     id: int = 0

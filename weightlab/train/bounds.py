@@ -1,0 +1,59 @@
+"""The bounds of a hold as a tensor's dtype has them: rounded inwards, so that what is kept lies inside what was asked.
+
+0.1 in bfloat16 is 0.10009765625: a cell clamped to that would stand outside its bound. float32 and float64 take the
+nearest number, as torch's own clamp does, since 0.100000001 is what everybody means by 0.1 there.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from weightlab.errors import EditRefused
+from weightlab.model.storage import as_integers
+
+Bound = float | int | None
+
+
+def inwards(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> tuple[Bound, Bound]:
+    """Both bounds as numbers of this dtype.
+
+    Raises:
+        EditRefused: no number of this dtype lies between them.
+    """
+    lowest = None if low is None else _negated(_below(-low, dtype))
+    highest = None if high is None else _below(high, dtype)
+    crossed = lowest is not None and highest is not None and lowest > highest
+    if crossed or (low is not None and lowest is None) or (high is not None and highest is None):
+        name = str(dtype).removeprefix("torch.")
+        least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
+        raise EditRefused(f"{title}: no number of {name} lies from {least} to {most}. Hold wider bounds.")
+    return lowest, highest
+
+
+def _negated(bound: Bound) -> Bound:
+    return None if bound is None else -bound
+
+
+def _below(bound: float, dtype: torch.dtype) -> Bound:
+    """The largest finite number of the dtype that is not above the bound; None where there is none."""
+    if math.isinf(bound) or (dtype.is_floating_point and dtype.itemsize > 2):
+        return bound
+    if not dtype.is_floating_point:
+        low, high = max(torch.iinfo(dtype).min, -_LONG), min(torch.iinfo(dtype).max, _LONG)
+        return min(math.floor(bound), high) if bound >= low else None
+    limit = torch.finfo(dtype).max
+    if bound < -limit:
+        return None
+    nearest = torch.tensor([min(bound, limit)], dtype=torch.float64, device="cpu").to(dtype)
+    if float(nearest) > bound:
+        bits = as_integers(nearest)  # sign and magnitude: one more is one step further from 0
+        if float(nearest) == 0:
+            bits.fill_(1)  # the smallest number there is
+            return -float(nearest)
+        bits.add_(1 if float(nearest) < 0 else -1)
+    return float(nearest)
+
+
+_LONG = 2**63 - 1  # what integers are clamped in
