@@ -299,10 +299,16 @@ def test_a_scale_that_a_depthwise_layer_and_its_norm_divide_out_is_invariant():
 
 @pytest.mark.filterwarnings("ignore:the optimizer trains")
 def test_an_optimizer_of_a_copy_of_the_model_is_stale():
-    """G7: for every parameter, and told apart from one that trains a second model beside this one."""
+    """G7: one finding that lists every parameter, told apart from one that trains a second model beside this one."""
     model = mlp()
-    found = lab_of("mlp", model, torch.optim.SGD(copy.deepcopy(model).parameters(), 0.1)).diagnose()
-    assert [f.name for f in found.of("optimizer_stale")] == [name for name, _ in model.named_parameters()]
+    lab = lab_of("mlp", model, torch.optim.SGD(copy.deepcopy(model).parameters(), 0.1))
+    (found,) = lab.diagnose().serious
+    assert found.kind == "optimizer_stale"
+    assert list(found.affects) == [name for name, _ in model.named_parameters()]
+    assert lab.repair(found).helped
+    assert {id(p) for p in lab.optimizer.param_groups[0]["params"]} == {id(p) for p in model.parameters()}
+    lab.undo()
+    assert lab.diagnose().serious == [found]
     both = torch.optim.SGD([*model.parameters(), *nn.Linear(2, 3).parameters()], 0.1)
     found = lab_of("mlp", model, both).diagnose()
     assert found.serious == []

@@ -30,19 +30,9 @@ def optimizer(tree: ParameterTree, probe: Probe, held: torch.optim.Optimizer) ->
     ]
     pairs = pair(tree, strangers, missing)
     found: list[Finding] = []
-    for name in pairs:
-        shape = list(tree[name].shape)
-        text = (
-            f"{name} {shape}: the optimizer trains a tensor that the model no longer has, and not the one it has now."
-        )
-        seen: tuple[str, ...] = (
-            "a Parameter was replaced after the optimizer was made",
-            f"{len(strangers)} tensors of the optimizer are not the model's",
-        )
-        repair = Repair(f"Put {name} into the optimizer in place of the old one.", actions=(Action("relink", (name,)),))
-        found.append(
-            Finding("optimizer_stale", name, (name,), "error", text, seen, repair, f"{name} is not trained", name)
-        )
+    if strangers and missing and len(strangers) == len(trains) and len(missing) > 1:
+        return [_of_another(missing, len(strangers))]
+    found = [_replaced(tree, names, len(strangers)) for names in _by_module(list(pairs))]
     rest = len(strangers) - len(pairs)
     if rest:
         shapes = ", ".join(str(list(p.shape)) for p in strangers[:4])
@@ -67,6 +57,52 @@ def optimizer(tree: ParameterTree, probe: Probe, held: torch.optim.Optimizer) ->
                     f"{len(left)} parameters are not in the optimizer", left[0])
         )  # fmt: skip
     return found
+
+
+def _by_module(names: list[str]) -> list[list[str]]:
+    """Names of one module together: it was replaced as a whole."""
+    owners: dict[str, list[str]] = {}
+    for name in names:
+        owners.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(owners.values())
+
+
+def _of_another(names: list[str], strangers: int) -> Finding:
+    """An optimizer that holds nothing of this model."""
+    text = (
+        f"{names_text(names)}: none of the {strangers} tensors of the optimizer is this model's, so no step moves any of "
+        "its parameters."
+    )
+    seen = (
+        f"{len(names)} trainable parameters of the model, none of them in a param_group",
+        f"{strangers} tensors of the optimizer are not the model's",
+    )
+    repair = Repair(
+        f"Put the model's {len(names)} parameters into the optimizer, in place of tensors of their shape.",
+        actions=(Action("relink", tuple(names)),),
+    )
+    title = "The optimizer trains another model"
+    return Finding("optimizer_stale", names[0], tuple(names), "error", text, seen, repair, title, names[0])
+
+
+def _replaced(tree: ParameterTree, names: list[str], strangers: int) -> Finding:
+    """Parameters of one module that stand where the optimizer knew others."""
+    one = len(names) == 1
+    said = f"{names[0]} {list(tree[names[0]].shape)}" if one else names_text(names)
+    text = (
+        f"{said}: the optimizer trains {'a tensor' if one else f'{len(names)} tensors'} that the model no longer has, "
+        f"and not {'the one' if one else 'those'} it has now."
+    )
+    seen = (
+        "a Parameter was replaced after the optimizer was made",
+        f"{strangers} tensors of the optimizer are not the model's",
+    )
+    repair = Repair(
+        f"Put {names_text(names)} into the optimizer in place of the old {'one' if one else 'ones'}.",
+        actions=(Action("relink", tuple(names)),),
+    )
+    title = f"{names[0]} is not trained" if one else f"{len(names)} parameters are not trained"
+    return Finding("optimizer_stale", names[0], tuple(names), "error", text, seen, repair, title, names[0])
 
 
 def objects_of(tree: ParameterTree, name: str) -> list[Tensor]:
