@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from weightlab.check.evidence import (
     CUTS,
     Cause,
@@ -17,7 +19,7 @@ from weightlab.check.evidence import (
     units_text,
 )
 from weightlab.check.measures import NORMS, Op
-from weightlab.check.shrinking import shrinking
+from weightlab.check.shrinking import idle_norms, shrinking
 
 FINITE_BACKWARD = "divide", "div", "sqrt", "norm", "pow", "log", "where", "acos", "asin", "atan2", "std", "cdist"
 
@@ -32,7 +34,7 @@ def nonfinite(evidence: Evidence, found: Found) -> None:
         if info.kind == "computed":
             continue
         value = evidence.tree.tensor(info.name).detach()
-        if not finite(value):
+        if not finite(value) and not (info.kind == "buffer" and masks(value)):
             bad = True
             cells = (~value.isfinite()).nonzero()
             first = ", ".join(str(index) for index in cells[0].tolist()) if value.ndim else ""
@@ -57,28 +59,41 @@ def nonfinite(evidence: Evidence, found: Found) -> None:
             )
     if bad:
         return
-    for op in evidence.ops:
-        if op.outs and not all(out.finite for out in op.outs):
-            fed = [out for source in op.inputs for out in evidence.ops[source].outs]
-            largest = max((out.largest for out in fed), default=0.0)
-            text = f"{op.where}: the first NaN or inf of the forward pass; weights and what it was fed are finite."
-            if op.outside and not fed:
-                text = f"{op.where}: the first NaN or inf of the forward pass; look at the batch that it was fed."
-            seen = (f"largest |input| {number(largest)}",)
-            found.add(
-                Cause(
-                    "nonfinite_activation",
-                    op.path,
-                    affected,
-                    "error",
-                    text,
-                    seen[:1],
-                    None,
-                    "NaN or inf in the forward",
-                )
-            )
-            return
-    _born_in_backward(evidence, found, affected)
+    op = _first_broken(evidence)
+    if op is None:
+        _born_in_backward(evidence, found, affected)
+        return
+    fed = [out for source in op.inputs for out in evidence.ops[source].outs]
+    largest = max((out.largest for out in fed), default=0.0)
+    text = f"{op.where}: the first NaN or inf of the forward pass; weights and what it was fed are finite."
+    if op.outside and not fed:
+        text = f"{op.where}: the first NaN or inf of the forward pass; look at the batch that it was fed."
+    seen = (f"largest |input| {number(largest)}",)
+    found.add(Cause("nonfinite_activation", op.path, affected, "error", text, seen, None, "NaN or inf in the forward"))
+
+
+def masks(value: Tensor) -> bool:
+    """Whether a buffer is finite but for -inf, as the masks of attention are."""
+    return bool((value.isfinite() | value.isneginf()).all()) and bool(value.isfinite().any())
+
+
+def _first_broken(evidence: Evidence) -> Op | None:
+    """The first Op from which NaN or inf goes on to the end; else the first that makes a NaN.
+
+    An infinity that is taken in again is no fault: the -inf of an attention mask is 0 behind the softmax.
+    """
+    broken = {op.index for op in evidence.ops if op.outs and not all(out.finite for out in op.outs)}
+    goes_on: set[int] = set()
+    for op in reversed(evidence.ops):
+        users = evidence.users[op.index]
+        carries = op.index in broken or not op.outs  # of a view its neighbours tell
+        if carries and (any(user in goes_on for user in users) or (not users and op.index in broken)):
+            goes_on.add(op.index)
+    first = min((index for index in broken if index in goes_on), default=None)
+    if first is None:
+        nan = (op.index for op in evidence.ops if any(bool(out.last.isnan().any()) for out in op.outs))
+        first = next(nan, None)
+    return None if first is None else evidence.ops[first]
 
 
 def _born_in_backward(evidence: Evidence, found: Found, affected: tuple[str, ...]) -> None:
@@ -250,6 +265,13 @@ def weak(evidence: Evidence, found: Found) -> None:
             "smaller."
         )
         repair = "Use He's rule for ReLU and its like, Glorot's for tanh, a normalisation or a residual path."
+    elif (idle := idle_norms(evidence)) and (way is None or not way.below):
+        severity, title = "info", "Before its BatchNorms have seen a batch"
+        text = (
+            f"{names_text(rest)}: the gradient shrinks on its way back to below 1.2e−7 of what it is nearer to the loss; "
+            f"{len(idle)} BatchNorms like {idle[0]} run in eval mode on statistics of no batch, so that they normalise nothing."
+        )
+        repair = "Train for some steps, or check in train mode."
     elif way is not None and 0 < len(way.below) <= len(way.layers) // 2:
         # Few weights among healthy ones are the place, however much the others take together.
         least = min(way.below, key=lambda layer: layer.gain / layer.low)

@@ -24,6 +24,8 @@ from weightlab.check.zeros import all_zero_along, arriving_text, replace_affects
 MOSTLY = 0.9
 # Of evenly drawn shifts n are all below a quarter of another one by chance in 4^-n of the cases: from five on in less than 0.1 %.
 FEW = 5
+# Where all samples look alike, n units are all off in 2^-n of the starts: below this share that is no chance.
+CHANCE = 0.01
 
 
 class Push(NamedTuple):
@@ -68,7 +70,8 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     seen = (f"highest input of these {word}s is {number(top)}", *((push.seen,) if push else ()))
     severity = "info"
     if bool(dead.all()):
-        severity = "error"
+        chance = not (push and push.stands_out) and _by_chance(evidence, op, dead.numel())
+        severity = "info" if chance else "error"
     elif float(dead.float().mean()) > MOSTLY or (push and push.stands_out):
         severity = "warning"
     repair = f"Raise {push.bias} there, for example to 0." if push else None
@@ -84,6 +87,18 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         name=push.bias if push else None,
         region=region_text(push.units) if push else None,
     )
+
+
+def _by_chance(evidence: Evidence, op: Op, units: int) -> bool:
+    """Whether a fresh start leaves all units off now and then, and what feeds them learns by another way, so that they come back.
+
+    Such is the density of a radiance field, one unit beside the colours.
+    """
+    if 0.5**units < CHANCE:
+        return False
+    mixing = [source for source in upstream(evidence, op) if evidence.weights(source)]
+    further = [name for source in mixing[1:] for name in evidence.weights(source)]
+    return any(evidence.status.get(name) == "flowing" for name in further)
 
 
 def _dead_before(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> Op | None:

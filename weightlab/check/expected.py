@@ -36,6 +36,9 @@ GAINS = {
     "elu": 1.25,
     "celu": 1.25,
     "hardswish": 1.6,
+    **dict.fromkeys(
+        ("sin", "cos"), math.sqrt(2)
+    ),  # E sin² = 1/2 from a spread of 1 on (Sitzmann et al. 2020, theorem 1.8)
 }
 # A model has a scheme of its own when three quarters of its weights lie within this factor of one rule.
 TIGHT = 1.5
@@ -55,6 +58,7 @@ class Layer:
         gain: by which the signal's size is multiplied.
         roles: where the output arrives.
         activation: what it enters first.
+        first: it is fed by the data itself, no other layer before it.
         ops: indices of the Ops that use it; () where the model did not run.
     """
 
@@ -71,7 +75,13 @@ class Layer:
     kind: str = "linear"
     roles: set[Role] = field(default_factory=set)
     activation: str = "linear"
+    first: bool = False
     ops: tuple[int, ...] = ()
+
+    @property
+    def frequencies(self) -> bool:
+        """Whether its cells are frequencies of the data (Sitzmann et al. 2020, section 3.2): how high they are is a choice."""
+        return self.first and self.activation in ("sin", "cos")
 
     @property
     def pattern(self) -> tuple[str, tuple[int, ...]]:

@@ -43,8 +43,12 @@ FOLLOWS = {
     "nonfinite_activation": ("scale_high", "nonfinite_weight"),
     "zero_path": ("not_a_parameter",),
 }
+ZEROS = "The input is zero"
 # Zero gradients of which the check found no origin follow from one of these where there is one.
-SILENCING = ("zero_norm_scale", "zero_weight", "dead_relu", "symmetric_units", "saturated", "not_a_parameter")
+SILENCING = (
+    *("zero_norm_scale", "zero_weight", "dead_relu", "symmetric_units", "saturated", "not_a_parameter"),
+    *("zero_path", "detached", "nonfinite_weight"),
+)
 
 
 def diagnose(
@@ -108,11 +112,13 @@ def diagnose(
         named = {cause.at for cause in seen.report.causes if cause.kind == "saturated"} if seen else set()
         found += [finding for finding in flat if finding.at not in named]
     _tell(95, "causes")
-    if seen is None:
+    if not evidence or not evidence.names("nonfinite"):  # else the causes tell of them
         found += _not_finite(tree, layers, scheme)
+    if seen is None:
         found += _batch_not_finite(probe, layers)
     else:
         shut = (shut_gate(seen.evidence, "", op, closing=True) for op in seen.evidence.ops)
+        found += _batch_of_zeros(probe, seen, layers)
         for cause in (*filter(None, shut), *seen.report.causes, *_also_weak(tree, seen)):
             _join(found, _of_cause(cause, tree, layers, scheme, seen.evidence))
     found += _frozen(tree)
@@ -175,6 +181,12 @@ def _join(found: list[Finding], finding: Finding) -> None:
     # A ReLU that is fed exactly 0 is no origin, and neither is what nobody could explain.
     lost = finding.kind == "zero_path" and "no single origin" in finding.text
     lost |= finding.kind == "dead_relu" and finding.name == finding.at and "at or below 0" in finding.text
+    lost |= finding.kind == "zero_path" and "puts out exactly 0 in every cell" in finding.text
+    nothing = next((place for place, other in enumerate(found) if other.title == ZEROS), None)
+    if nothing is not None and finding.severity != "info" and finding.kind in ("zero_path", "vanishing", "dead_relu"):
+        other = found[nothing]
+        found[nothing] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
+        return
     for place, other in enumerate(found):
         if lost and other.severity != "info" and other.kind in SILENCING:
             found[place] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
@@ -183,6 +195,10 @@ def _join(found: list[Finding], finding: Finding) -> None:
         follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
         # Through equal rows δ comes back as its sum, and over the classes of a softmax that is 0.
         follows |= finding.kind == "vanishing" and other.kind == "symmetric_units" and _module(other) == finding.at
+        # Behind an infinite bias an activation is at its end.
+        follows |= (
+            finding.kind == "saturated" and other.kind == "nonfinite_weight" and _module(other) == _module(finding)
+        )
         if (same and other.kind not in ("optimizer_stale", "optimizer_missing")) or follows:
             worse = min(other.severity, finding.severity, key=SEVERITIES.index) if follows else other.severity
             affects = tuple(dict.fromkeys((*other.affects, *finding.affects)))
@@ -209,7 +225,7 @@ def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> lis
         ):
             continue
         value = tree.tensor(info.name).detach()
-        if bool(value.sum().isfinite()):
+        if bool(value.sum().isfinite()) or (info.kind == "buffer" and broken_rules.masks(value)):
             continue
         bad = int((~value.isfinite()).sum())
         if bad:
@@ -222,6 +238,19 @@ def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> lis
                 Finding("nonfinite_weight", info.name, (info.name,), "error", text, seen, repair, title, info.name)
             )
     return found
+
+
+def _batch_of_zeros(probe: Probe, seen: Observation, layers: list[Layer]) -> list[Finding]:
+    """A batch of which every input is exactly 0: nothing but biases gets a gradient that says anything."""
+    inputs = probe.batch[0] if isinstance(probe.batch, (tuple, list)) and len(probe.batch) == 2 else probe.batch
+    held = list(tensors_in((inputs,)))
+    if probe.synthetic or not held or any(not t.is_floating_point() or bool((t != 0).any()) for t in held):
+        return []
+    fed = [op for op in seen.evidence.ops if op.outside_zero]
+    at = fed[0].path if fed else layers[0].name.rpartition(".")[0] if layers else ""
+    text = "the batch: every value of its inputs is exactly 0, so that weights that read them get no gradient."
+    count = f"{sum(t.numel() for t in held)} values in {len(held)} input{'s' if len(held) > 1 else ''}, all of them 0"
+    return [Finding("zero_path", at, (), "error", text, (count,), None, ZEROS, at, None, "Check the batch.")]
 
 
 def _batch_not_finite(probe: Probe, layers: list[Layer]) -> list[Finding]:

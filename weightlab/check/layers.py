@@ -82,13 +82,17 @@ def layers_that_ran(evidence: Evidence, listening: Listening, roles: Roles) -> l
             _orient(layer, evidence, roles, op)
             layer.ops = (op.index,)
             layer.roles = {"attention"} if _is_query(op, name) else set(roles.after(op))
-            layer.activation = roles.activation(op)
             end = scaled(roles, op)
+            layer.activation = roles.activation(end)
+            layer.first = not roles.fed_by(op) or not any(_is_made(roles, source) for source in roles.fed_by(op))
             layer.direct = _is_direct(evidence, op, name)
-            if op.name not in COMPOSITE and (not layer.direct or end is not op):
-                fed, out = heard.fed(op), heard.out(end)
-                if fed and out:
-                    layer.gain = out / fed
+            fed, made, out = heard.fed(op), heard.out(op), heard.out(end)
+            if op.name in COMPOSITE or not out:
+                pass
+            elif layer.direct and made:
+                layer.gain *= out / made  # the plain factors; what a bias adds is no gain
+            elif fed:
+                layer.gain = out / fed
             found[name] = layer
     for op in evidence.ops:
         # A table of vectors that is also the output layer has the size of vectors, not of weights.
@@ -97,6 +101,20 @@ def layers_that_ran(evidence: Evidence, listening: Listening, roles: Roles) -> l
                 if name in found:
                     found[name].direct, found[name].gain = False, 0.0
     return list(found.values())
+
+
+def _is_made(roles: Roles, op: Op) -> bool:
+    """Whether any layer had a part in this."""
+    waiting, seen = [op], {op.index}
+    while waiting:
+        each = waiting.pop()
+        if roles.is_layer(each):
+            return True
+        for source in roles.fed_by(each):
+            if source.index not in seen:
+                seen.add(source.index)
+                waiting.append(source)
+    return False
 
 
 def _is_query(op: Op, name: str) -> bool:

@@ -37,7 +37,7 @@ def zero_scales(tree: ParameterTree, evidence: Evidence | None, roles: Roles | N
         zero = (tree.tensor(info.name).detach() == 0).flatten().cpu()
         if not zero.numel() or not bool(zero.any()):
             continue
-        meant = bool(zero.all()) and (not ops or roles is None or all(_ends_branch(roles, op) for op in ops))
+        meant = bool(zero.all()) and (not ops or roles is None or all(roles.ends_branch(op) for op in ops))
         count = int(zero.sum())
         text = f"{info.name}: the scale of {units_text(zero, 'channel')} is 0, so neither signal nor gradient passes there."
         if meant:
@@ -60,28 +60,6 @@ def zero_scales(tree: ParameterTree, evidence: Evidence | None, roles: Roles | N
             )
         )
     return found
-
-
-def _ends_branch(roles: Roles, norm: Op) -> bool:
-    """Whether this output is added to something that does not come from it, with nothing but gates on the way."""
-    behind = {norm.index}
-    waiting = [norm]
-    while waiting:
-        for user in roles.users(waiting.pop()):
-            if user.index not in behind:
-                behind.add(user.index)
-                waiting.append(user)
-    waiting, seen = [norm], set()
-    while waiting:
-        for role, end in roles.ends(waiting.pop()):
-            if end.index in seen:
-                continue
-            seen.add(end.index)
-            if role == "sum" and any(source.index not in behind for source in roles.fed_by(end)):
-                return True
-            if role == "gate" or (role == "sum" and end.outside):
-                waiting.append(end)
-    return False
 
 
 def saturated(

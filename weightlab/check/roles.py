@@ -94,6 +94,27 @@ class Roles:
             return "gate"
         return "sum"
 
+    def ends_branch(self, op: Op) -> bool:
+        """Whether this output is added to something that does not come from it, with nothing but gates on the way."""
+        behind = {op.index}
+        waiting = [op]
+        while waiting:
+            for user in self.users(waiting.pop()):
+                if user.index not in behind:
+                    behind.add(user.index)
+                    waiting.append(user)
+        waiting, seen = [op], set()
+        while waiting:
+            for role, end in self.ends(waiting.pop()):
+                if end.index in seen:
+                    continue
+                seen.add(end.index)
+                if role == "sum" and any(source.index not in behind for source in self.fed_by(end)):
+                    return True
+                if role == "gate" or (role == "sum" and end.outside):
+                    waiting.append(end)
+        return False
+
     def activation(self, op: Op) -> str:
         """The activation function that an Op's output enters first, "linear" where there is none."""
         waiting, seen = [op], {op.index}

@@ -59,7 +59,6 @@ def _alone(
     """What is wrong with this one weight, whatever the others do."""
     ran = bool(layer.ops)
     quiet_end = layer.roles <= {"loss"} if ran else layer is present[-1]
-    periodic = layer.activation in ("sin", "cos")
     predicted, spread = scheme.fit(layer)
     # The looser the others follow their rule, the further off a weight must be to stand out.
     far = FAR * max(1.0, spread / TIGHT)
@@ -77,7 +76,7 @@ def _alone(
         below = _drowned(tree, layer, evidence, roles, heard)
         if below is not None:
             return _finding(tree, layer, scheme, "scale_low", below, "what the normalisation's eps lets through")
-    if periodic:
+    if layer.frequencies:
         return None
     limit = FAR_BEFORE_NORM if layer.roles == {"norm"} else FAR
     if layer.gain / layer.high >= limit:
@@ -157,7 +156,7 @@ def _chain(
         behind = [best.get(end.index, (0.0, ())) for end in _layers_behind(roles, ends)]
         total, chain = max(behind, key=lambda pair: pair[0], default=(0.0, ()))
         off = layer.low / layer.gain if low else layer.gain / layer.high
-        off = max(0.0, math.log(off)) if low or layer.activation not in ("sin", "cos") else 0.0
+        off = max(0.0, math.log(off)) if low or not layer.frequencies else 0.0
         if any(other.name == layer.name for other in chain):
             off = 0.0  # a cell that is applied at each step is one weight
         best[op.index] = total + off, ((layer, *chain) if off > math.log(1.5) else chain)

@@ -4,9 +4,11 @@ Back through y = W f(x) with n_out terms of mean square s² the gradient is mult
 2015, section 2.2, equation 14). torch's own s = 1 / sqrt(3 n_in) makes that 1/√6 a layer through ReLU, in everybody's model on
 its first day. What a scheme does by itself is worth knowing and no fault of this model; what goes beyond it is one.
 
-Slopes count where the scheme is what makes them: ReLU's share of open units, and that of GELU and its like at 0, where
-signals arrive that shrink on their way. That a sigmoid passes a quarter at most is no scheme's doing, and no healthy one
-heals it (Glorot 2010, section 3.1): nothing of that is explained.
+Slopes count where the scheme is what makes them: ReLU's share of open units, and that of GELU, softplus and their like at 0,
+where signals arrive that shrink on their way; He's rule, made for their other end, heals them all. That a sigmoid passes a
+quarter at most is no scheme's doing, and no healthy one heals it (Glorot 2010, section 3.1): nothing of that is explained.
+So the line for a sigmoid net as torch makes it lies where 1/√3 a layer and a quarter a sigmoid fall below `WEAK`, 2^-23: at nine
+layers. From there on float32 cannot train the first layer beside the last one, and it is a true finding.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ SLOPES = {
     **dict.fromkeys(
         ("relu", "relu6", "threshold", "clamp", "clamp_min", "leaky_relu", "prelu", "rrelu"), math.sqrt(0.5)
     ),
-    **dict.fromkeys(("gelu", "silu", "hardswish"), 0.5),
+    **dict.fromkeys(("gelu", "silu", "hardswish", "softplus"), 0.5),
     "mish": 0.6,
 }
 # A weight has a scheme's size when it is off by at most a tenth, as the first steps of training leave it, and three standard
@@ -83,6 +85,22 @@ def shrinking(evidence: Evidence, names: tuple[str, ...]) -> Shrinking | None:
     below = tuple(layer for layer in layers[:-1] if not follows(layer) and layer.gain < layer.low)
     measured = math.log(way.end / start.grads[0].largest)
     return Shrinking(measured, way.explained, layers, below, ops)
+
+
+def idle_norms(evidence: Evidence) -> list[str]:
+    """BatchNorms that ran on running statistics of no batch, a mean of 0 and a variance of 1: they let all through as it is.
+
+    Trained ones divide by the size of what they get, forward and, by that, back (Ioffe and Szegedy 2015, section 3.3).
+    """
+    modules = evidence.tree.modules
+    found = []
+    for op in evidence.ops:
+        module = modules.get(op.path)
+        if op.name == "batch_norm" and isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.training:
+            count = module.num_batches_tracked
+            if count is not None and int(count) == 0:
+                found.append(op.path)
+    return found
 
 
 def follows(layer: Layer) -> bool:

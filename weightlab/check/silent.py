@@ -22,6 +22,7 @@ from weightlab.check.evidence import (
 from weightlab.check.flat import FLAT_ENDS, saturated
 from weightlab.check.gates import shut_gate
 from weightlab.check.measures import LOOKUPS, NORMS, RELU, Op
+from weightlab.check.roles import Roles
 from weightlab.check.zeros import (
     all_zero_along,
     mixes,
@@ -78,10 +79,19 @@ def silent(evidence: Evidence, found: Found) -> None:
             for op in evidence.consumers(name):
                 _explain(evidence, found, name, op, zero)
     for key, cause in found.causes.items():
-        if cause.kind == "zero_weight" and cause.region == "[...]" and evidence.status.get(cause.at) == "flowing":
+        if cause.kind == "zero_weight" and cause.region == "[...]" and _leaves_zero(evidence, cause.at):
             # Heads, last norms and LoRA factors start like this on purpose.
             text = f"{cause.text} It gets a gradient itself, so training leaves zero at the first step."
             found.causes[key] = replace(cause, severity="info", text=text)
+
+
+def _leaves_zero(evidence: Evidence, name: str) -> bool:
+    """Whether a weight that is zero gets a gradient; in some units is enough where a path beside it carries the signal."""
+    status = evidence.status.get(name)
+    roles = Roles(evidence)
+    return status == "flowing" or (
+        status == "partial" and all(roles.ends_branch(op) for op in evidence.consumers(name))
+    )
 
 
 def _explain(evidence: Evidence, found: Found, name: str, op: Op, zero: Tensor) -> None:
@@ -174,6 +184,9 @@ def _keeps_units(evidence: Evidence, op: Op) -> bool:
 
 def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
     """The cause at an Op that received a gradient and passed on exactly zero."""
+    if not op.module_type and op.name not in MULTIPLY and _satisfied(evidence):
+        text = "the loss is exactly 0 on this batch, its least value: nothing is left to learn from it."
+        return Cause("zero_path", "", (name,), "info", text, (f"{op.name} puts out 0",), None, "The loss is 0")
     if op.name in RELU and op.highest is not None:
         if bool(op.highest.isnan().any()):
             return None  # NaN is neither above nor below 0: what made it is the cause
@@ -206,23 +219,14 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
             None,
             f"{op.where} is saturated",
         )
-    if op.name in MULTIPLY:
+    if op.name in MULTIPLY or (op.name in MATRIX and len(evidence.data(op)) > 1):
         for source in evidence.data(op):
             zero = _made_zero(evidence, source, set(), mask)
-            if zero is not None and zero.kind != "zero_path":  # the other factor, and what made it zero
+            # The other factor, and what made it zero; where that is a constant, the product is the place.
+            if zero is not None and (zero.kind != "zero_path" or source.inputs):
                 return replace_affects(zero, name)
-        zeros = [source for source in evidence.data(op) if source.outs and source.outs[0].zero]
-        by = (
-            f" by the output of {zeros[0].where}, which is exactly 0"
-            if zeros
-            else " by exactly 0"
-            if op.outside_zero
-            else ""
-        )
-        text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
-        # Some silent units on one batch are common: worth knowing, no alarm.
-        severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
-        return Cause("zero_path", op.path, (name,), severity, text, (came,), None, "Multiplied by zero")
+    if op.name in MULTIPLY:
+        return _multiplied(evidence, name, op, mask, came)
     if mask is None or bool(mask.all()):
         stopped = _stopped_before(evidence, name, op)
         if stopped is not None:
@@ -235,6 +239,28 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     where = f"{len(units)} of {mask.numel()} units ({shown})"
     text = f"{op.where}: in {where} a gradient arrives, and exactly none is passed on to {name}."
     return Cause("zero_path", op.path, (name,), "info", text, (came,), None, f"{where} get nothing through {op.where}")
+
+
+def _multiplied(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: str) -> Cause:
+    zeros = [source for source in evidence.data(op) if source.outs and source.outs[0].zero]
+    by = (
+        f" by the output of {zeros[0].where}, which is exactly 0"
+        if zeros
+        else " by exactly 0"
+        if op.outside_zero
+        else ""
+    )
+    text = f"{op.where}: the signal is multiplied{by or ' and its gradient vanishes'}, so no gradient passes."
+    # Some silent units on one batch are common: worth knowing, no alarm.
+    severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
+    affects = (name,) if name else ()
+    return Cause("zero_path", op.path, affects, severity, text, (came,), None, "Multiplied by zero")
+
+
+def _satisfied(evidence: Evidence) -> bool:
+    """Whether the loss itself is 0: a margin that all samples keep."""
+    last = evidence.ops[-1]
+    return not last.module_type and bool(last.outs) and last.outs[0].zero
 
 
 def _stopped_before(evidence: Evidence, name: str, op: Op) -> Cause | None:
@@ -262,6 +288,12 @@ def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) ->
                 return
             if not (source.is_view or (source.outs and source.outs[0].zero_where(mask))):
                 break
+    if op.outside_zero and all(source.outs and source.outs[0].zero for source in evidence.data(op)):
+        text = f"{op.where}: its input is exactly 0 in every cell, so {name} gets no gradient. Check the batch."
+        found.add(
+            Cause("zero_path", op.path, (name,), "error", text, ("the input is all zeros",), None, "The input is zero")
+        )
+        return
     for source in evidence.data(op):
         cause = _made_zero(evidence, source, set())
         if cause is not None:
@@ -279,11 +311,6 @@ def _unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) ->
                 )
             )
             return
-    if op.outside_zero and not evidence.data(op):
-        text = f"{op.where}: its input is exactly 0 in every cell, so {name} gets no gradient. Check the batch."
-        found.add(
-            Cause("zero_path", op.path, (name,), "error", text, ("the input is all zeros",), None, "The input is zero")
-        )
 
 
 def _made_zero(evidence: Evidence, op: Op, seen: set[int], mask: Tensor | None = None) -> Cause | None:
@@ -317,6 +344,8 @@ def _made_zero(evidence: Evidence, op: Op, seen: set[int], mask: Tensor | None =
         cause = _made_zero(evidence, source, seen)
         if cause is not None:
             return cause
+    if op.name in MULTIPLY:
+        return _multiplied(evidence, "", op, None, "largest |output| is 0")
     if op.name == "zeros" and isinstance(evidence.tree.modules.get(op.path), nn.RNNBase):
         # Such as the reverse direction behind `output[:, -1]`: it has read one step by then.
         text = f"{op.where}: its state starts at 0, and what the loss sees comes one step later, so that no state has passed yet."

@@ -49,9 +49,12 @@ def _alike(tree: ParameterTree, layer: Layer, scheme: Scheme, value: Tensor) -> 
     units, cells = rows.shape
     blocks = layer.blocks if units % layer.blocks == 0 else 1
     size = units // blocks
-    alike = max(ALIKE, 4 * torch.finfo(value.dtype).eps)
-    if size < 2 or size**2 / 2 * alike**cells * blocks > CHANCE:
+    eps = 4 * torch.finfo(value.dtype).eps
+    if size < 2:
         return None
+    # Of few cells in a row less must agree by chance: rows have to be closer, down to what rounding tells apart.
+    alike = max(min(ALIKE, (CHANCE / (size**2 / 2 * blocks)) ** (1 / cells)), eps)
+    by_chance = size**2 / 2 * alike**cells * blocks > CHANCE  # of a pair; that all units agree is no chance
     copies = torch.zeros(units, dtype=torch.bool)
     whole = 0
     for block in range(blocks):
@@ -61,7 +64,7 @@ def _alike(tree: ParameterTree, layer: Layer, scheme: Scheme, value: Tensor) -> 
         same = _copies(part, alike)
         copies[block * size : (block + 1) * size] = same
         whole += int(same.sum()) == size - 1 and bool(part.any())
-    if not bool(copies.any()):
+    if not bool(copies.any()) or (by_chance and whole < blocks):
         return None
     word = "channel" if len(layer.shape) > 2 else "unit"
     if whole == blocks:

@@ -43,9 +43,22 @@ def zero_weight(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> C
         if size % mask.numel() == 0 and size:
             wide = mask.repeat_interleave(size // mask.numel())
             zero = all_zero_along(value, axis).cpu()
-            if bool((zero | ~wide).all()):
+            wide = wide & _fed(evidence, op, size)
+            if bool(wide.any()) and bool((zero | ~wide).all()):
                 return replace_affects(weight_cause(weight, wide, axis, "so no gradient passes there"), name)
     return None
+
+
+def _fed(evidence: Evidence, op: Op, units: int) -> Tensor:
+    """In which units this Op is fed anything but 0, bool [units]. Columns that are fed nothing stay as they began, be it zero."""
+    sources = evidence.data(op)
+    while len(sources) == 1 and sources[0].is_view:
+        sources = evidence.data(sources[0])
+    for source in sources:
+        largest = source.outs[0].per_unit(units) if source.outs else None
+        if largest is not None:
+            return largest.cpu() != 0
+    return torch.ones(units, dtype=torch.bool)
 
 
 def all_zero_along(value: Tensor, axis: int) -> Tensor:
