@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 import weightlab as wl
-from weightlab.errors import EditRefused
+from weightlab.errors import Cancelled, EditRefused
+from weightlab.progress import Progress
+from weightlab.see import reading
 from weightlab.see.profiles import MOST_SORTED, order_by, profile
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8, torch.int64, torch.bool]
@@ -148,3 +151,55 @@ def test_profiles_orders_and_sorted_cuts_on_a_gpu_are_those_of_the_cpu() -> None
     cells, _ = plan.cut(there, 5, 40, 1, 8)
     assert cells.is_cuda
     assert torch.equal(cells.cpu(), tensor[:, 2][order.indices][5:40, 1:8])
+
+
+LINES = [(200, 300), (3, 30_000), (30_000, 3), (1, 20_000), (20_000,), (40, 30, 3, 7), (7, 1500, 2), (2, 2, 9000)]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8, torch.bool, torch.float8_e5m2],
+    ids=str,
+)
+def test_the_compiled_pass_finds_what_torch_finds(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over every axis, in one piece and in many, with cells that are not finite."""
+    torch.manual_seed(4)
+    assert reading.lines(torch.zeros(3, 7000, dtype=dtype), 0, patient=True) is not None, "numba is part of the tests"
+    for shape in LINES:
+        tensor = torch.randn(shape) * 3
+        if dtype.is_floating_point:
+            tensor.view(-1)[[5, 77, 300, 301]] = torch.tensor([math.nan, math.inf, -math.inf, 0.0])
+        tensor = tensor.to(dtype)
+        for axis, piece in itertools.product(range(tensor.ndim), (1 << 18, 4096)):
+            monkeypatch.setattr(reading, "_PIECE", piece)
+            found = profile(tensor, axis)
+            with monkeypatch.context() as without:
+                without.setattr(reading, "lines", lambda *_: None)
+                plain = profile(tensor, axis)
+            for name in ("norm", "mean", "zeros", "largest", "nonfinite"):
+                one, other = getattr(found, name), getattr(plain, name)
+                torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def test_squares_that_overflow_or_vanish_leave_the_compiled_pass() -> None:
+    tensor = torch.full((2, 10_000), 1e-200, dtype=torch.float64)
+    tensor[1] = 1e200
+    assert reading.lines(tensor, 0, patient=True) is not None
+    assert profile(tensor, 0).norm.tolist() == pytest.approx([1e-198, 1e202])
+
+
+def test_a_long_profile_says_how_far_it_is_and_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PIECE", 1 << 12)
+    tensor = torch.zeros(64, 4096)
+    reading.lines(tensor, 0, patient=True)
+    for axis in (0, 1):
+        told: list[int] = []
+        progress = Progress(lambda done, total, words, told=told: told.append(done))  # type: ignore[misc]
+        monkeypatch.setattr("weightlab.progress.FIRST_SECONDS", 0.0)
+        monkeypatch.setattr("weightlab.progress.PAUSE_SECONDS", 0.0)
+        with progress.listening():
+            profile(tensor, axis)
+        assert len(told) > 8
+        progress.cancel()
+        with progress.listening(), pytest.raises(Cancelled):
+            profile(tensor, axis)

@@ -44,7 +44,7 @@ def spoilt(tensor: Tensor) -> Tensor:
 
 def by_torch(monkeypatch: pytest.MonkeyPatch, tensor: Tensor, tall: int, wide: int) -> Bins:
     with monkeypatch.context() as without:
-        without.setattr(reading, "planes", lambda *_: None)
+        without.setattr(reading, "planes", lambda *_, **__: None)
         return reduce(tensor, tall, wide)
 
 

@@ -94,7 +94,7 @@ class Viewing(Part):
             if theirs is None or theirs.shape != tensor.shape:
                 there = "it has no such name" if theirs is None else f"it has {list(theirs.shape)}"
                 raise EditRefused(f"{info.title}: there is no difference to '{label}': {there}.")
-            return tensor.detach() - theirs.detach().to(tensor.device)
+            return _difference(tensor.detach(), theirs.detach().to(tensor.device))
         moments = {} if self.optimizer is None else moments_of(self.optimizer, tensor)
         if view in moments:
             return moments[view].detach()
@@ -127,6 +127,8 @@ class Viewing(Part):
         if view == "held" or view in _SQUARES:
             return False
         dtype = self.tree.tensor(self.tree[name].name).dtype
+        if view.startswith("diff:"):
+            return not dtype.is_complex
         return not (dtype.is_complex or dtype is torch.bool or "uint" in str(dtype))
 
     def extremes(self) -> tuple[float, float]:
@@ -214,6 +216,15 @@ class Viewing(Part):
         """Changes with every write that autograd's counter sees, and with every exchange of the tensor."""
         tensor = self.tree.tensor(name)
         return id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def _difference(now: Tensor, then: Tensor) -> Tensor:
+    """`now - then` in a dtype that holds it: unsigned numbers would wrap around, small floats round."""
+    dtype = now.dtype
+    if dtype.is_complex or (dtype.is_floating_point and dtype.itemsize >= 4):
+        return now - then.to(dtype)
+    wide = torch.float32 if dtype.is_floating_point else torch.int64 if dtype.itemsize >= 4 else torch.int32
+    return now.to(wide) - then.to(wide)
 
 
 def _finite_extremes(tensor: Tensor) -> tuple[float, float] | None:

@@ -62,7 +62,8 @@ def open_tensor(session: Session, fields: Json, buffers: Sequence[Any], made: Bu
         "layout": describe.layout(layout, following_norm(info, lab.tree.modules)),
         "summary": describe.summary(tensor, exact=info.numel <= _SAMPLE_ABOVE, ends=ends),
         "cell_bytes": tensor.element_size(),
-        "exact_text": describe.exact_text(tensor.dtype),
+        # The page knows the dtype of the tensor itself: the text of other cells, such as a difference, is the kernel's.
+        "exact_text": describe.exact_text(tensor.dtype) and tensor.dtype == lab.tree.tensor(info.name).dtype,
         "tiles": heads,
         **describe.views(lab, info.name, fields.get("view", "value")),
     }

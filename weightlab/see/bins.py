@@ -49,19 +49,20 @@ class Bins:
         return Bins(self.mean[part], self.min[part], self.max[part], self.rms[part], self.count[part], flags)
 
 
-def reduce(cells: Tensor, tall: int, wide: int, real: Tensor | None = None) -> Bins:
+def reduce(cells: Tensor, tall: int, wide: int, real: Tensor | None = None, worth: int = reading.WORTH_CELLS) -> Bins:
     """Bins of `tall` x `wide` cells; those at the lower and right edge may hold fewer.
 
     Args:
         cells: [rows, columns] of any real dtype; complex ones are reduced by magnitude.
         real: which cells exist; None for all.
+        worth: how many cells are worth the compiled pass; 0 for a part of what it took before, to have the same bits.
     """
     if real is None and tall * wide == 1 and cells.dtype is torch.float32 and cells.device.type == "cpu":
         array = apart(cells).numpy()
         if np.isfinite(array).all():
             return Bins(cells, cells, cells, torch.from_numpy(np.abs(array)), torch.ones(1).expand(cells.shape), None)
     if real is None:
-        read = reading.planes(cells, tall, wide)
+        read = reading.planes(cells, tall, wide, worth=worth)
         if read is not None:
             return _read(cells, tall, wide, *read)
     values = _displayed(cells)

@@ -7,7 +7,7 @@ folded into each other first, four rows at a time to save stores, and the lanes 
 No loop tests for NaN or infinity: either spoils the sum of its bin, which is looked at once per bin. Only bins with such
 a sum are read again, cell by cell.
 
-Sums are float64. Only this module imports numba; the import costs half a second, so that it is left to a thread.
+Sums are float64. Only this module and `compiled_lines` import numba; the import costs half a second, and is left to a thread.
 """
 
 from __future__ import annotations

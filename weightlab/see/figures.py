@@ -23,6 +23,7 @@ from weightlab.see.layout import Layout, layout_of
 from weightlab.see.summary import Summary, summarize
 
 _PIXELS = 300  # what the axes have at 100 dots per inch: of more bins than that matplotlib would leave some out
+_LARGEST = 1e306  # the difference of what is drawn must be a float64, and so must the margins that matplotlib adds
 _LINES = 100  # groups along one side that are set apart by lines
 _TICKS = 24  # groups that have room for labels
 
@@ -74,7 +75,7 @@ def plot_tensor(
 
 def _draw(axes: Axes, tensor: Tensor, layout: Layout, summary: Summary) -> str:
     height, width = layout.sheet
-    limit = max(abs(summary.min), abs(summary.max)) if summary.min == summary.min else 1.0
+    limit = min(max(abs(summary.min), abs(summary.max)), _LARGEST) if summary.min == summary.min else 1.0
     axes.set_xlabel(_axis_label(layout, layout.columns))
     axes.set_ylabel(_axis_label(layout, (*layout.facets, *layout.rows)))
     if not height or not width:
@@ -87,7 +88,8 @@ def _draw(axes: Axes, tensor: Tensor, layout: Layout, summary: Summary) -> str:
     for top in range(0, height, tall * 64):
         cells, real = layout.cut(tensor, top, min(top + tall * 64, height), 0, width)
         bins = reduce(cells, tall, wide, real)
-        strips.append(bins.max.where(bins.max.abs() >= bins.min.abs(), bins.min).float().cpu().numpy())
+        largest = bins.max.where(bins.max.abs() >= bins.min.abs(), bins.min)
+        strips.append(largest.double().clamp(-_LARGEST, _LARGEST).cpu().numpy())
     image = axes.imshow(
         np.concatenate(strips), cmap="RdBu_r", vmin=-(limit or 1.0), vmax=limit or 1.0, interpolation="nearest",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="auto" if max(height, width) > 6 * min(height, width) else "equal",
@@ -150,9 +152,11 @@ def _draw_groups(axes: Axes, layout: Layout) -> None:
 
 def _histogram(axes: Axes, summary: Summary) -> None:
     histogram = summary.histogram
-    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
-    if histogram.low == histogram.high:
-        edges = np.linspace(histogram.low - 0.5, histogram.high + 0.5, len(histogram.counts) + 1)
+    low, high = (max(-_LARGEST, min(end, _LARGEST)) for end in (histogram.low, histogram.high))
+    edges = np.linspace(low, high, len(histogram.counts) + 1)
+    if low == high:
+        half = max(0.5, abs(low) * 1e-3)
+        edges = np.linspace(low - half, low + half, len(histogram.counts) + 1)
     axes.stairs(np.asarray(histogram.counts, dtype=float), edges, fill=True, color="#8a94a6")
     axes.set_yticks([])
     axes.set_title(f"mean {summary.mean:.3g}\nstd {summary.std:.3g}", fontsize=9, loc="left")

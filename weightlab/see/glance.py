@@ -162,7 +162,7 @@ def _moments(good: np.ndarray) -> tuple[float, float, float]:
 
 
 def _bars(good: np.ndarray, low: float, high: float) -> bytes:
-    if not low < high:
+    if not high / 2 - low / 2 > BARS * 2.0**-1022:  # the inverse of what is less may be infinite
         return bytes(_HEIGHT if at == BARS // 2 else 0 for at in range(BARS))
     # Halves: high - low of float64 extremes may overflow.
     where = ((good / 2 - low / 2) * (BARS / (high / 2 - low / 2))).clip(0, BARS - 1).astype(np.int64)

@@ -234,8 +234,17 @@ def _taken(moved: Tensor, slices: tuple[slice, ...], orders: Sequence[Tensor | N
     cut = moved[tuple(part if order is None else slice(None) for part, order in zip(slices, orders, strict=True))]
     for axis, (part, order) in enumerate(zip(slices, orders, strict=True)):
         if order is not None:
-            cut = cut.index_select(axis, order[part].to(cut.device))
+            places = order[part].to(cut.device)
+            signed = _SIGNED.get(cut.dtype)  # torch does not pick among wide unsigned integers
+            cut = (
+                cut.view(signed).index_select(axis, places).view(cut.dtype)
+                if signed
+                else cut.index_select(axis, places)
+            )
     return cut
+
+
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 def _span(shape: Sequence[int], axes: Sequence[int], bounds: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from weightlab.progress import report
 WORTH_CELLS = 1 << 14  # fewer are done before the threads are awake
 WAIT_CELLS = 1 << 26  # more take torch longer than numba needs to compile
 _PIECE = 1 << 18
+_RESULTS = 1 << 20  # columns of five numbers
 
 Array = Any
 Compiled = Any  # the module weightlab.see.compiled
@@ -64,22 +65,25 @@ class Source:
         return "float64" if self.cells.dtype == np.float64 else "float32"
 
 
-def planes(cells: Tensor, tall: int, wide: int, *, patient: bool = False) -> tuple[Array, ...] | None:
+def planes(
+    cells: Tensor, tall: int, wide: int, *, patient: bool = False, worth: int = WORTH_CELLS
+) -> tuple[Array, ...] | None:
     """Mean, min, max, rms, flags and number of cells that are not finite, for bins of `tall` x `wide` cells.
 
     Args:
         cells: [rows, columns].
         wide: a power of two.
         patient: wait for the compiler in any case.
+        worth: how many cells are worth the threads; 0 to have a few as those around them were.
 
     Returns:
         Arrays per bin, the last two None where all cells are finite; or None where it is not for this module to do.
     """
     rows, columns = cells.shape
     if cells.stride(1) != 1 and cells.stride(0) == 1 and tall & (tall - 1) == 0:
-        turned = planes(cells.t(), wide, tall, patient=patient)
+        turned = planes(cells.t(), wide, tall, patient=patient, worth=worth)
         return None if turned is None else tuple(None if part is None else part.T for part in turned)
-    if not cells.numel() or wide & (wide - 1) or (cells.numel() < WORTH_CELLS and not patient):
+    if not cells.numel() or wide & (wide - 1) or (cells.numel() < worth and not patient):
         return None
     if cells.dtype in _WIDE and cells.device.type == "cpu":
         cells = cells.float()
@@ -166,6 +170,48 @@ def histogram(tensor: Tensor, low: float, high: float, bins: int, *, patient: bo
     return np.sum(_spread(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"), axis=0)
 
 
+def lines(tensor: Tensor, axis: int, *, patient: bool = False) -> Array | None:
+    """What stands on each index of an axis, in one pass.
+
+    Returns:
+        float64 [5, size of the axis]: sum, sum of squares and largest magnitude of the finite cells, zeros, and cells that are
+        not finite; None where it is not for this module to do: where the tensor is not contiguous, too.
+    """
+    if not tensor.is_contiguous() or not tensor.numel():
+        return None
+    source = _line(tensor)
+    compiled = None if source is None else _ready(source, tensor.numel(), patient)
+    if source is None or compiled is None:
+        return None
+    from weightlab.see import compiled_lines
+
+    outer, size, inner = math.prod(tensor.shape[:axis]), tensor.shape[axis], math.prod(tensor.shape[axis + 1 :])
+    kind, lanes = getattr(compiled, source.kind), np.empty(0, source.exact)
+    pieces = max(1, tensor.numel() // _PIECE)
+    words = f"reading {tensor.numel():,} cells"
+
+    def take(out: Array, rows: tuple[int, int], indices: tuple[int, int], run: tuple[int, int]) -> Array:
+        compiled_lines.lines(source.cells, kind, source.table, size, inner, lanes, *rows, *indices, *run, out)
+        return out
+
+    if outer == 1 and size >= pieces:  # each index by itself: all write into one result
+        shared = np.zeros((5, size))
+        _spread(lambda a, b: take(shared, (0, 1), (a, b), (0, inner)), size, -(-size // pieces), words)
+        return shared
+    # Parts of every index: each has a result of its own, which must stay small beside the tensor.
+    pieces = max(1, min(pieces, _RESULTS // size))
+    if outer >= inner:
+        parts = _spread(
+            lambda a, b: take(np.zeros((5, size)), (a, b), (0, size), (0, inner)), outer, -(-outer // pieces), words
+        )
+    else:
+        step = max(-(-inner // pieces), min(inner, compiled_lines.LONG))
+        parts = _spread(lambda a, b: take(np.zeros((5, size)), (0, outer), (0, size), (a, b)), inner, step, words)
+    made = np.sum(parts, axis=0)
+    made[2] = np.max([part[2] for part in parts], axis=0)
+    return made
+
+
 def prepare(dtypes: set[torch.dtype]) -> None:
     """Have the loops for cells of these kinds compiled, in a thread; a page calls it as soon as it knows a model."""
     for dtype in dtypes:
@@ -223,7 +269,7 @@ def _future(source: Source) -> Future[Compiled]:
 def _compile(source: Source) -> Compiled | None:
     """Compile by calling, on one cell. None where numba is missing, or has no place to keep what it made."""
     try:
-        from weightlab.see import compiled
+        from weightlab.see import compiled, compiled_lines
     except (ImportError, RuntimeError, OSError):
         return None
     loops: Compiled = compiled
@@ -233,6 +279,7 @@ def _compile(source: Source) -> Compiled | None:
     loops.planes(line, 1, 1, 1, kind, table, 1, 0, 0, 1, *out, np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int32))
     loops.moments(line, kind, table, 0, 1, 0.0, np.empty(0, source.exact), np.zeros(8))
     loops.histogram(line, kind, table, 0, 1, 0.0, 1.0, np.zeros(2, np.int64))
+    compiled_lines.lines(line, kind, table, 1, 1, np.empty(0, source.exact), 0, 1, 0, 1, 0, 1, np.zeros((5, 1)))
     return loops
 
 

@@ -112,14 +112,15 @@ def spectrum(tensor: Tensor, title: str, name: str = "", tick: Tick | None = Non
         if not short or square == 0.0:
             return Spectrum(name, (rows, columns), (0.0,) * min(short, EXACT_SIDE), 0.0, 0.0, 0.0, True)
         # ||A||_F^2 / (rows * columns) is the mean square of a cell; the largest of a random matrix tends to this.
-        edge = math.sqrt(square / (rows * columns)) * (math.sqrt(rows) + math.sqrt(columns))
+        edge = matrix.unit * math.sqrt(square / (rows * columns)) * (math.sqrt(rows) + math.sqrt(columns))
         tell = tick or (lambda share: None)
         exact = short <= EXACT_SIDE and short * short * long <= _EXACT_WORK
         if not exact and (tensor.dtype is torch.float64 or not 1e-15 < square < 1e15):
-            matrix.unit = math.sqrt(square)  # float32 has no room for the products otherwise
+            matrix.unit *= math.sqrt(square)  # float32 has no room for the products otherwise
+            square = 1.0
         found, effective = _exactly(matrix, tell) if exact else _randomised(matrix, tell)
         values = tuple(value * matrix.unit for value in found)
-    return Spectrum(name, (rows, columns), values, effective, square / values[0] ** 2, edge, exact)
+    return Spectrum(name, (rows, columns), values, effective, square / found[0] ** 2, edge, exact)
 
 
 class _Matrix:
@@ -140,17 +141,19 @@ class _Matrix:
         return (cells.to(torch.complex128 if cells.is_complex() else torch.float64) / self.unit).to(dtype)
 
     def square(self, title: str) -> float:
-        """Sum of squares, of the matrix itself."""
-        total = 0.0
+        """Sum of squares, of cells divided by the unit; 1e200 and 1e-200 have no squares, and set it."""
         wide = torch.complex128 if self.tensor.is_complex() else torch.float64
-        for top, bottom in self.pieces():
-            cells = self.piece(top, bottom, wide)
-            total += float(torch.linalg.vector_norm(cells)) ** 2
-        if not math.isfinite(total):
-            raise EditRefused(
-                f"{title}: a spectrum needs finite cells of a size that can be squared. Find NaN and inf, and edit them."
-            )
-        return total
+        norms = [float(torch.linalg.vector_norm(self.piece(*ends, wide))) for ends in self.pieces()]
+        total = math.fsum(norm * norm for norm in norms)
+        if 1e-200 < total < 1e200 or self.unit != 1.0:
+            return total
+        largest = max((float(self.piece(*ends, wide).abs().max()) for ends in self.pieces()), default=0.0)
+        if not math.isfinite(largest):
+            raise EditRefused(f"{title}: a spectrum needs finite cells. Find NaN and inf, and edit them.")
+        if largest == 0.0:
+            return 0.0
+        self.unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+        return self.square(title)
 
     def gram(self, tell: Tick) -> Tensor:
         """A A^H or A^H A, whichever is smaller, in float64."""
@@ -162,7 +165,7 @@ class _Matrix:
             step = max(1, _CHUNK // self.rows)
             flat = self.tensor.reshape(self.rows, self.columns)
             for left in range(0, self.columns, step):
-                cells = flat[:, left : left + step].to(dtype)
+                cells = flat[:, left : left + step].to(dtype) / self.unit
                 made += cells @ cells.mH
                 tell(0.6 * min(1.0, (left + step) / self.columns))
             return made

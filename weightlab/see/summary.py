@@ -27,6 +27,7 @@ BINS = 64
 SAMPLE = 1 << 16
 QUANTILES = (0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995)
 _CHUNK = 1 << 21
+_LEAST = 2.0**-1022  # of float64 without loss: the inverse of what is less may be infinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Summary:
         count: cells; `nan`, `inf`, `zero`: how many of each.
         min, max, mean, std, l2: over finite cells, NaN where there are none. `std` is the standard deviation of the
             cells themselves (divided by n). With `exact` False the extremes are still over all cells.
-        quantiles: `(q, value)`; always from at most `SAMPLE` cells evenly spread when there are more.
+        quantiles: `(q, value)`, values that cells have: the least one with at least the share q of the cells up to it. Always
+            from at most `SAMPLE` cells evenly spread when there are more.
         exact: whether every cell entered everything but the quantiles.
         sampled: how many cells were looked at.
     """
@@ -89,7 +91,9 @@ def summarize(
         sample = _line(_spread(tensor, SAMPLE))
         looked = tensor if exact or sample.size == tensor.numel() else torch.from_numpy(sample)
         finite = sample[np.isfinite(sample)]
-        counted = _counted(looked, float(finite.mean()) if finite.size else 0.0)
+        with np.errstate(over="ignore"):  # an infinite pivot is none
+            pivot = float(finite.mean()) if finite.size else 0.0
+        counted = _counted(looked, pivot)
         low, high = (counted.low, counted.high) if looked is tensor else ends or _extremes(tensor)
         histogram = _histogram(looked, counted, low, high, bins, tensor.numel() / max(looked.numel(), 1))
     return Summary(
@@ -263,10 +267,13 @@ _NO_MINMAX = (torch.uint16, torch.uint32, torch.uint64)
 
 
 def _histogram(looked: Tensor, counted: _Counted, low: float, high: float, bins: int, scale: float) -> Histogram:
-    """Counts, scaled up to the whole; x falls into bin (x / 2 - low / 2) (bins / (high / 2 - low / 2))."""
+    """Counts, scaled up to the whole; x falls into bin (x / 2 - low / 2) (bins / (high / 2 - low / 2)).
+
+    Extremes so near to each other that there is no such factor are one value to it.
+    """
     if not counted.number:
         return Histogram(0.0, 0.0, (0,) * bins)
-    if low == high:
+    if not high / 2 - low / 2 > bins * _LEAST:
         counts = torch.zeros(bins, dtype=torch.float64)
         counts[bins // 2] = counted.number
     else:
@@ -291,5 +298,7 @@ def _binned(looked: Tensor, low: float, high: float, bins: int) -> Tensor:
 def _quantiles(finite: Any) -> tuple[tuple[float, float], ...]:
     if not finite.size:
         return ()
-    # NumPy's takes a hundredth of the time of torch's, which sorts stably.
-    return tuple(zip(QUANTILES, np.quantile(finite, QUANTILES).tolist(), strict=True))
+    # No number between two cells: what is told is there, and of few cells the outermost are the extremes.
+    ranks = [max(math.ceil(q * finite.size), 1) - 1 for q in QUANTILES]
+    told = np.partition(finite, sorted(set(ranks)))[ranks]
+    return tuple(zip(QUANTILES, told.tolist(), strict=True))

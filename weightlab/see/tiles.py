@@ -26,6 +26,7 @@ from weightlab.model.storage import apart, writing
 from weightlab.progress import report
 from weightlab.see.bins import CHUNK, Bins, halve, reduce, stack
 from weightlab.see.layout import Layout
+from weightlab.see.reading import WORTH_CELLS
 
 TILE = 128
 BASE_BINS = 1 << 20  # at most; what has no more cells has no base
@@ -190,12 +191,13 @@ class Pyramid:
         tensor, (height, width) = self._tensor(), self.layout.sheet
         first, last = left << column_level, min(right << column_level, width)
         strip = max(1, CHUNK // max(1, (last - first) << row_level))
+        worth = 0 if self.has_base else WORTH_CELLS  # a patch has the bits that the whole would have there
         parts = []
         for start in range(top, bottom, strip):
             stop = min(start + strip, bottom)
             report(start - top, bottom - top, f"reading {tensor.numel():,} cells")
             cells, real = self.layout.cut(tensor, start << row_level, min(stop << row_level, height), first, last)
-            parts.append(reduce(cells, 1 << row_level, 1 << column_level, real))
+            parts.append(reduce(cells, 1 << row_level, 1 << column_level, real, worth))
         return stack(parts)
 
     def _level(self, row_level: int, column_level: int) -> Bins:
