@@ -29,8 +29,6 @@ WRONG: dict[str, tuple[Act, str]] = {
     "a flag for undo_bytes": (lambda lab: wl.Lab(lab.model, undo_bytes=True), "undo_bytes must be a whole number"),
     "a fraction of undo_bytes": (lambda lab: wl.Lab(lab.model, undo_bytes=1e9), "got 1000000000.0"),
     "a text for a checking flag": (lambda lab: wl.Lab(lab.model, auto_check="no"), "auto_check must be True or False"),
-    "a flag for a count of cells": (lambda lab: lab.check_gradients(verify=True), "verify must be a whole number"),
-    "a text for a count of cells": (lambda lab: lab.check_gradients(verify="8"), "verify must be a whole number"),
     "a flag for bins": (lambda lab: lab["fc.weight"].histogram(True), "bins must be a whole number from 1"),
     "a flag for a weight": (lambda lab: lab.transfer(lab.model, weight=True), "weight must be a finite number"),
     "a text for a weight": (lambda lab: lab.transfer(lab.model, weight="0.5"), "weight must be a finite number"),

@@ -275,7 +275,6 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
         Once a page shows this Lab, a call from another thread than the one that trains waits for the end of its step.
         """
-        verify = given.whole_number(verify, "check_gradients: verify", 0)
         report = self.steps.call(lambda: self._check(microbatch, verify))
         self._tell([])
         return report
