@@ -127,6 +127,27 @@ def test_a_finding_that_was_mended_meanwhile_is_refused_and_an_older_one_is_look
     assert session.lab.revision == 2
 
 
+def test_a_cause_is_new_where_the_check_before_did_not_have_it() -> None:
+    """What the last edit made is told apart from what was there."""
+    session = session_of(net())
+
+    def made(kind: str) -> list[bool]:
+        causes = ask(session, "check")["state"]["gradients"]["causes"]
+        return [cause["new"] for cause in causes if cause["kind"] == kind]
+
+    assert made("dead_relu") == []
+    session.lab["0.bias"].fill_(-50.0)
+    assert made("dead_relu") == [True]
+    assert made("dead_relu") == [False]
+
+
+def test_the_causes_of_a_first_check_are_not_new() -> None:
+    model = net()
+    with torch.no_grad():
+        model[0].bias.fill_(-50.0)
+    assert [cause["new"] for cause in ask(session_of(model), "check")["state"]["gradients"]["causes"]] == [False]
+
+
 def test_a_cause_of_the_check_is_repaired_by_its_words() -> None:
     model = net()
     with torch.no_grad():

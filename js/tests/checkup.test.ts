@@ -160,6 +160,7 @@ test("a cause of the check takes the repair that the diagnosis knows for it", ()
     region: "[3]",
     advice: "Initialise it.",
     mends: true,
+    new: false,
   };
   expect(toldCause(cause, [finding()])).toMatchObject({ repair: "Draw it.", mends: true, show: "conv.weight" });
   expect(toldCause(cause, [finding({ repair: null })])).toMatchObject({ repair: null, mends: false });

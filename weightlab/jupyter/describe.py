@@ -201,7 +201,7 @@ def gradients(lab: Lab) -> Json | None:
         "loss_before": None if before is None else number(before.loss),
         "synthetic": report.note or "made-up input" if report.synthetic else None,
         "rows": _rows(report, before, lab.step_norms()),
-        "causes": [_cause(cause) for cause in report.causes],
+        "causes": _causes(report, before),
         "revision": lab.checked_revision,
         "error": None,
         "output": None if before is None else _output(report.changes_since(before).output),
@@ -239,7 +239,13 @@ def _rows(report: GradientReport, before: GradientReport | None, steps: dict[str
     return rows
 
 
-def _cause(cause: Cause) -> Json:
+def _causes(report: GradientReport, before: GradientReport | None) -> list[Json]:
+    """Why gradients do not flow, and of each whether the check before had it already."""
+    known = {(cause.kind, cause.at, cause.text) for cause in (report if before is None else before).causes}
+    return [_cause(cause, (cause.kind, cause.at, cause.text) not in known) for cause in report.causes]
+
+
+def _cause(cause: Cause, new: bool) -> Json:
     return {
         "kind": cause.kind,
         "at": cause.at,
@@ -252,6 +258,7 @@ def _cause(cause: Cause) -> Json:
         "region": cause.region,
         "advice": str(cause.repair or ""),
         "mends": mends(cause),
+        "new": new,
     }
 
 

@@ -26,6 +26,8 @@ export interface Answer<O extends Op> {
 export interface RequestOptions {
   buffers?: ArrayBufferView[];
   signal?: AbortSignal;
+  /** Is told what to name in `cancel`. */
+  named?: (id: string) => void;
 }
 
 export interface ClientEvents {
@@ -118,6 +120,7 @@ export function createClient(channel: Channel): Client {
       if (signal?.aborted) return reject(aborted());
       count += 1;
       const id = `${prefix}-${count}`;
+      options.named?.(id);
       const drop = (): void => {
         const entry = waiting.get(id);
         if (!entry) return;

@@ -115,6 +115,8 @@ export interface Cause {
   advice: string;
   /** Whether a repair is likely. */
   mends: boolean;
+  /** The check before did not have it. */
+  new: boolean;
 }
 
 export interface WireError {

@@ -32,10 +32,14 @@ interface Props {
   told: Told;
   /** Absent: it is always open. */
   fold?: { open: boolean; toggle(): void };
+  /** Folded it still says its sentence. */
+  brief?: boolean;
 }
 
-export function FindingCard({ page, told, fold }: Props) {
+export function FindingCard({ page, told, fold, brief }: Props) {
   const open = fold?.open ?? true;
+  const heading = headline(told);
+  const place = told.at || told.name;
   const head = (
     <>
       <SeveritySign severity={told.severity} />
@@ -47,7 +51,10 @@ export function FindingCard({ page, told, fold }: Props) {
           <path d="M4.5 3 8 6l-3.5 3z" fill="currentColor" />
         </svg>
       )}
-      <b class="wl-headline">{headline(told)}</b>
+      <b class="wl-headline">{heading}</b>
+      {!open && brief && <span class="wl-brief">{told.text}</span>}
+      {/* What is open says where it is; a heading alone may not. */}
+      {!open && !brief && place !== "" && !heading.includes(place) && <span class="wl-place">{place}</span>}
     </>
   );
   return (
@@ -55,7 +62,7 @@ export function FindingCard({ page, told, fold }: Props) {
       class={`wl-card wl-finding wl-${told.severity}${open ? "" : " wl-folded"}`}
       data-kind={told.kind}
       data-severity={told.severity}
-      aria-label={`${SEVERITY_WORDS[told.severity]}: ${headline(told)}`}
+      aria-label={`${SEVERITY_WORDS[told.severity]}: ${heading}`}
     >
       {fold ? (
         <button type="button" class="wl-finding-head" aria-expanded={open} onClick={fold.toggle}>

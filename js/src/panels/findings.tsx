@@ -8,6 +8,8 @@ import { FindingCard, toldFinding } from "./finding-card";
 import { headline, inForce, outcomeWords, severityTally } from "./finding-words";
 import { OutcomeSign } from "./sign";
 
+const FEW_NOTES = 3;
+
 export function Findings(page: Page) {
   const doctor = doctorOf(page);
   useEffect(() => doctor.watch(), [doctor]);
@@ -58,7 +60,7 @@ interface Part {
 
 /** How far it is, and the way out. */
 function Doing({ page, doctor }: Part) {
-  const { store, actions } = page;
+  const { store } = page;
   const progress = store.progress.value;
   if (doctor.waits.value) {
     return (
@@ -78,8 +80,8 @@ function Doing({ page, doctor }: Part) {
         {progress?.words ?? `${doctor.doing.value} …`} <span class="wl-num">{share} %</span>
       </p>
       <progress aria-label={doctor.doing.value} max={100} value={share} />
-      <button type="button" class="wl-ghost" disabled={!progress} onClick={() => void actions.cancel()}>
-        Cancel
+      <button type="button" class="wl-ghost" disabled={doctor.ending.value} onClick={() => void doctor.cancel()}>
+        {doctor.ending.value ? "Cancelling …" : "Cancel"}
       </button>
     </div>
   );
@@ -161,7 +163,8 @@ function State({ page, doctor }: Part) {
     );
   }
   const serious = found.findings.some((each) => each.severity !== "info");
-  const old = found.revision < store.revision.value;
+  // While a repair is being made its check is still to come.
+  const old = found.revision < store.revision.value && doctor.doing.value === "";
   return (
     <>
       {old && (
@@ -215,16 +218,21 @@ function Cards({ page, doctor }: Part) {
     return `${kind} ${name} ${place} ${title}`;
   };
   const open = useSignal<ReadonlySet<string>>(new Set());
-  const notes = useSignal(false);
+  /** Whether notes are listed; null: as they are wanted. */
+  const wanted = useSignal<boolean | null>(null);
   const number = doctor.diagnosis.value?.number;
-  const first = findings[0] && findings[0].severity !== "info" ? key(0) : null;
+  const serious = findings.filter((each) => each.severity !== "info").length;
+  // Where nothing is wrong a few notes are the answer: why a row is weak, or gets nothing.
+  const alone = serious === 0 && findings.length > 0 && findings.length <= FEW_NOTES;
+  const notes = wanted.value ?? alone;
+  const mended = inForce(doctor.repaired.value, page.store.lab.value?.history) !== null;
+  const first = serious > 0 || (alone && !mended) ? key(0) : null;
   // The worst one is what one came for; what the user opened stays open.
   useEffect(() => {
     if (first && ![...open.value].some((each) => findings.some((_, at) => key(at) === each)))
       open.value = new Set([first]);
   }, [number]);
-  const serious = findings.filter((each) => each.severity !== "info").length;
-  const shown = notes.value ? findings.length : serious;
+  const shown = notes ? findings.length : serious;
   return (
     <>
       {findings.slice(0, shown).map((finding, at) => (
@@ -246,14 +254,12 @@ function Cards({ page, doctor }: Part) {
         <button
           type="button"
           class="wl-ghost wl-notes"
-          aria-expanded={notes.value}
+          aria-expanded={notes}
           onClick={() => {
-            notes.value = !notes.value;
+            wanted.value = !notes;
           }}
         >
-          {notes.value
-            ? "Hide notes"
-            : `${findings.length - serious} ${findings.length - serious === 1 ? "note" : "notes"}`}
+          {notes ? "Hide notes" : `${findings.length - serious} ${findings.length - serious === 1 ? "note" : "notes"}`}
         </button>
       )}
       {(doctor.diagnosis.value?.left ?? 0) > 0 && (

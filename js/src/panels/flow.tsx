@@ -28,7 +28,7 @@ function Charts({ page, large }: { page: Page; large: boolean }) {
   const report = page.store.gradients.value;
   const found = doctor.diagnosis.value;
   const rows = doctor.rows.value;
-  const old = found !== null && found.revision < page.store.revision.value;
+  const old = found !== null && found.revision < page.store.revision.value && doctor.doing.value === "";
   const open = (name: string): void => {
     page.view.stage.value = "picture";
     if (name !== page.store.open.value?.name) void page.actions.openTensor(name);

@@ -79,3 +79,37 @@ export function rowText(row: GradientRow): string {
   if (row.zero_units > 0) parts.push(`${row.zero_units} of ${plural(row.units, "output unit")} get exactly zero.`);
   return parts.join(" ");
 }
+
+/** What the check says is wrong: new first, each group worst first. A note is told where the last change brought it. */
+export function troubles({ causes }: Pick<Gradients, "causes">): Cause[] {
+  const told = causes.filter((cause) => cause.new || cause.severity !== "info");
+  return told.sort((a, b) => Number(b.new) - Number(a.new));
+}
+
+/** How many parameters went from one status to another since the check before; the worst ends first. */
+export function movedStatuses(rows: readonly GradientRow[]): { was: Status; status: Status; many: number }[] {
+  const found = new Map<string, { was: Status; status: Status; many: number }>();
+  for (const { was, status } of rows) {
+    if (was === null || was === status) continue;
+    const group = found.get(`${was} ${status}`) ?? { was, status, many: 0 };
+    group.many += 1;
+    found.set(`${was} ${status}`, group);
+  }
+  return [...found.values()].sort((a, b) => STATUSES.indexOf(a.status) - STATUSES.indexOf(b.status));
+}
+
+/** How the loss and the output moved since the check before; empty where there was none, or where nothing moved. */
+export function changeWords({ loss, loss_before, output }: Gradients): string {
+  const parts = [];
+  if (loss !== null && loss_before !== null && loss !== loss_before) {
+    const delta = loss - loss_before;
+    parts.push(`loss ${delta > 0 ? "+" : ""}${number(delta, 3)}`);
+  }
+  if (output?.relative_l2) {
+    parts.push(`output moved ${number(100 * output.relative_l2, 2)} %`);
+    // Rounded to three digits nearly everything is 1: how far it is from it says more.
+    if (output.cosine !== null) parts.push(`cosine ${output.cosine.toFixed(4)}`);
+    if (output.kl !== null) parts.push(`KL ${number(output.kl, 2)} nats`);
+  }
+  return parts.join(" · ");
+}

@@ -10,6 +10,7 @@ import { Flow } from "./flow";
 import { count, number } from "./format";
 import { GradientList } from "./gradient-list";
 import { tally } from "./gradient-rows";
+import { LastChange } from "./last-change";
 import { SeveritySign, StatusSign, statusWords } from "./sign";
 
 export function Gradients(page: Page) {
@@ -143,6 +144,7 @@ function Body({ page, report }: { page: Page; report: Report | null }) {
       {report.synthetic !== null && (
         <p class="wl-hint wl-synthetic">{report.synthetic || "Checked with a made-up input."}</p>
       )}
+      <LastChange page={page} report={report} />
       {counts.length > 1 && (
         <div class="wl-tally">
           {counts.map(([status, many]) => (

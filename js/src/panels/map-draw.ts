@@ -17,7 +17,14 @@ export interface Strip {
   dpr: number;
 }
 
-export type Fill = { picture: Thumbnail; table: Uint32Array } | { colour: Pixel };
+export type Fill =
+  | { picture: Thumbnail; table: Uint32Array }
+  | { colour: Pixel }
+  /** There is nothing to show: lines instead of a colour, which might be taken for one of a value. */
+  | { lines: Pixel; ground: Pixel };
+
+/** Pixels of the page from one line to the next. */
+const LINES = 5;
 
 export function drawStrip(
   into: Uint32Array,
@@ -35,8 +42,15 @@ export function drawStrip(
     const right = Math.min(width, left + side);
     for (let row = Math.max(0, above); row < Math.min(height, above + side); row += 1) {
       const line = row * width;
-      if (!("picture" in what)) {
+      if ("colour" in what) {
         into.fill(what.colour, line + left, line + right);
+        continue;
+      }
+      if ("lines" in what) {
+        const step = Math.round(LINES * dpr);
+        for (let x = left; x < right; x += 1) {
+          into[line + x] = (x - left + row - above) % step < dpr ? what.lines : what.ground;
+        }
         continue;
       }
       const { rows, columns, codes } = what.picture;
@@ -47,6 +61,10 @@ export function drawStrip(
     }
   }
 }
+
+/** Whether every cell that the small picture shows is 0. */
+export const isZero = (picture: Thumbnail | undefined): boolean =>
+  picture !== undefined && picture.codes.length > 0 && picture.codes.every((code) => code === 128);
 
 /** Light to dark, and dark to light on a dark page: five stops, straight lines between them. */
 const LIGHT = [

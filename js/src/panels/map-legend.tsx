@@ -19,7 +19,7 @@ export function MapLegend({ by, scale, dark, rows }: Props) {
   return (
     <div class="wl-map-legend wl-dim">
       {by === "picture" ? (
-        "Each tile in its own range: blue below zero, red above. Grey: no values."
+        "Each tile in its own range: blue below zero, red above. 0: all zero. Lines: no values."
       ) : by === "status" ? (
         <Statuses rows={rows} />
       ) : (
@@ -58,7 +58,7 @@ function Ramp({ by, scale, dark, rows }: Props & { by: Statistic }) {
       <span class="wl-num">{statisticText(by, scale.low)}</span>
       <span class="wl-ramp" style={{ background: `linear-gradient(to right, ${stops.join(", ")})` }} />
       <span class="wl-num">{statisticText(by, scale.high)}</span>
-      <span>{by === "zeros" || by === "mean" ? "" : "log scale. "}Grey: no number.</span>
+      <span>{by === "zeros" || by === "mean" ? "" : "log scale. "}Lines: no number.</span>
     </>
   );
 }

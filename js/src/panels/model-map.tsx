@@ -7,7 +7,7 @@ import { glancesOf } from "../state/glances";
 import { createThumbnails } from "../state/thumbnails";
 import type { Page } from "../state/view";
 import { dims, plural } from "./format";
-import { drawStrip, type Fill, type Pixel, pixel, scaleOf, shade } from "./map-draw";
+import { drawStrip, type Fill, isZero, type Pixel, pixel, scaleOf, shade } from "./map-draw";
 import { layMap, mapMove, tileAt, tilesIn } from "./map-layout";
 import { MapLegend } from "./map-legend";
 import { statusWords } from "./sign";
@@ -113,7 +113,12 @@ export function ModelMap(page: Page) {
     drawStrip(new Uint32Array(image.data.buffer), element.width, element.height, strip, ink);
     context.putImageData(image, 0, 0);
     context.scale(dpr, dpr);
-    if (by === "status" && layout.side >= 14) drawMarks(context, strip, names, rows);
+    if (layout.side >= 14 && by === "status") {
+      drawMarks(context, strip, "#fff", (at) => MARKS[rows.get(names[at] ?? "")?.status ?? "flowing"]);
+    } else if (layout.side >= 14 && by === "picture") {
+      const style = getComputedStyle(host).getPropertyValue("--wl-dim");
+      drawMarks(context, strip, style, (at) => (isZero(thumbnails.get(names[at] ?? "")) ? "0" : ""));
+    }
     const complete =
       by === "picture"
         ? names.slice(from, to).every((name) => thumbnails.isFresh(name))
@@ -150,16 +155,18 @@ export function ModelMap(page: Page) {
   }
 
   const told = hover.value >= 0 ? hover.value : active.value;
-  const words = tensors && told >= 0 ? describe(told) : `${plural(names.length, "tensor")}, in the model's order`;
+  const name = names[told];
+  const words = name === undefined ? `${plural(names.length, "tensor")}, in the model's order` : describe(told);
   function describe(at: number): string {
     const name = names[at] ?? "";
-    const parts = [name, dims(tensors?.shape[at] ?? [])];
+    const parts = [dims(tensors?.shape[at] ?? [])];
     if (statistic) {
       const label = STATISTICS.find(([key]) => key === statistic)?.[1] ?? "";
       parts.push(`${label} ${statisticText(statistic, value(at))}`);
     }
     const row = rows.get(name);
     if (by === "status" && row) parts.push(statusWords(row.status));
+    if (by === "picture" && isZero(thumbnails.get(name))) parts.push("all zero");
     return parts.join(" · ");
   }
 
@@ -185,8 +192,14 @@ export function ModelMap(page: Page) {
             <option value="status">gradient status</option>
           </select>
         </label>
-        <span class="wl-num wl-map-words" title={words}>
-          {words}
+        {/* What is not enough room for is cut from a long name, never from the number. */}
+        <span class="wl-num wl-map-words" title={name === undefined ? words : `${name} · ${words}`}>
+          {name !== undefined && (
+            <span class="wl-name">
+              <bdi dir="ltr">{name}</bdi>
+            </span>
+          )}
+          <span class="wl-map-number">{name === undefined ? words : ` · ${words}`}</span>
         </span>
       </div>
       <div
@@ -226,7 +239,7 @@ export function ModelMap(page: Page) {
               class="wl-map-active"
               tabIndex={-1}
               aria-selected={names[marked] === open}
-              aria-label={describe(marked)}
+              aria-label={`${names[marked]} · ${describe(marked)}`}
               aria-posinset={marked + 1}
               aria-setsize={names.length}
               data-name={names[marked]}
@@ -263,7 +276,7 @@ function painterOf(
 ): (at: number) => Fill {
   const style = getComputedStyle(host);
   const variable = (name: string): Pixel => hex(style.getPropertyValue(name));
-  const none = variable("--wl-line");
+  const none: Fill = { lines: variable("--wl-line"), ground: variable("--wl-bg") };
   if (by === "picture") {
     const { table } = colours(dark);
     const pixels = new Uint32Array(256);
@@ -286,21 +299,21 @@ function painterOf(
     };
     return (at) => {
       const row = rows.get(names[at] ?? "");
-      return { colour: row ? of[row.status] : none };
+      return row ? { colour: of[row.status] } : none;
     };
   }
   return (at) => {
     const found = share(at);
-    return { colour: found === null ? none : pixel(...shade(found, dark)) };
+    return found === null ? none : { colour: pixel(...shade(found, dark)) };
   };
 }
 
 function toFill(
   picture: { rows: number; columns: number; codes: Uint8Array; limit: number | null; sampled: boolean } | undefined,
   table: Uint32Array,
-  none: Pixel,
+  none: Fill,
 ): Fill {
-  return picture && picture.codes.length > 0 ? { picture, table } : { colour: none };
+  return picture && picture.codes.length > 0 ? { picture, table } : none;
 }
 
 function hex(text: string): Pixel {
@@ -316,16 +329,15 @@ function drawMarks(
     to,
     top,
   }: { layout: { x: Float64Array; y: Float64Array; side: number }; from: number; to: number; top: number },
-  names: readonly string[],
-  rows: ReadonlyMap<string, GradientRow>,
+  colour: string,
+  mark: (at: number) => string,
 ): void {
   context.font = `600 ${Math.min(14, layout.side * 0.6)}px system-ui, sans-serif`;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  context.fillStyle = "#fff";
+  context.fillStyle = colour;
+  const middle = layout.side / 2;
   for (let at = from; at < to; at += 1) {
-    const row = rows.get(names[at] ?? "");
-    const middle = layout.side / 2;
-    if (row) context.fillText(MARKS[row.status], (layout.x[at] ?? 0) + middle, (layout.y[at] ?? 0) - top + middle);
+    context.fillText(mark(at), (layout.x[at] ?? 0) + middle, (layout.y[at] ?? 0) - top + middle);
   }
 }

@@ -38,6 +38,10 @@ export interface Doctor {
   diagnose(): Promise<void>;
   /** Give up what waits for the end of a step. */
   stop(): Promise<void>;
+  /** End what is being done, also before it has said how far it is. */
+  cancel(): Promise<void>;
+  /** The wish to end it is on its way. */
+  ending: Signal<boolean>;
   repair(finding: FindingWords): Promise<void>;
   repairAll(): Promise<void>;
   /** Three sentences about a kind, asked for once. */
@@ -50,6 +54,8 @@ export interface Doctor {
 /** What takes longer is not done unasked: the picture waits behind it. */
 const QUICK_SECONDS = 0.3;
 const NUMBERS = 16;
+/** Milliseconds between two wishes to cancel what has not begun. */
+const AGAIN = 200;
 
 const made = new WeakMap<Store, Doctor>();
 
@@ -69,6 +75,12 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
   const doing = signal<"" | "diagnosing" | "repairing">("");
   const waits = signal(false);
   const trouble = signal<WireError | null>(null);
+  const ending = signal(false);
+  /** The request that `doing` is about. */
+  let request = "";
+  const named = (id: string): void => {
+    request = id;
+  };
   const watchers = signal(0);
   const explained = new Map<string, Promise<string>>();
 
@@ -82,11 +94,16 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
     });
   }
 
+  function done(): void {
+    doing.value = "";
+    ending.value = false;
+  }
+
   async function diagnose(): Promise<void> {
     if (doing.value) return;
     doing.value = "diagnosing";
-    const answer = await actions.ask("diagnosing", () => actions.request("diagnose", {}));
-    doing.value = "";
+    const answer = await actions.ask("diagnosing", () => actions.request("diagnose", {}, { named }));
+    done();
     if (!answer) return;
     take(answer);
     actions.take(answer.reply.state, null, answer.revision);
@@ -96,12 +113,22 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
     if (doing.value) return;
     doing.value = "repairing";
     const answer = await actions.ask("repairing", ask);
-    doing.value = "";
+    done();
     if (!answer) return;
     const { entry, state } = answer.reply;
     take(answer);
     if (!entry) store.notice.value = "Nothing was changed: there is nothing to repair.";
     actions.take(state, entry?.changed ?? null, answer.revision);
+  }
+
+  async function cancel(): Promise<void> {
+    ending.value = true;
+    // It may not have begun yet: then there is nothing to cancel, and it is asked again.
+    while (doing.value && request) {
+      const answer = await actions.ask("cancelling", () => actions.request("cancel", { request }));
+      if (!answer || answer.reply.cancelled) return;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    }
   }
 
   /** The last diagnosis was made by somebody else, or has waited for a step of training. */
@@ -141,8 +168,11 @@ export function createDoctor(store: Store, actions: Pick<Actions, "request" | "a
       const answer = await actions.ask("giving up", () => actions.request("diagnose", { stop: true }));
       if (answer) take(answer);
     },
-    repair: ({ kind, name, at, text }) => mend(() => actions.request("repair", { finding: { kind, name, at, text } })),
-    repairAll: () => mend(() => actions.request("repair_all", {})),
+    cancel,
+    ending,
+    repair: ({ kind, name, at, text }) =>
+      mend(() => actions.request("repair", { finding: { kind, name, at, text } }, { named })),
+    repairAll: () => mend(() => actions.request("repair_all", {}, { named })),
     explain(kind) {
       let asked = explained.get(kind);
       if (!asked) {
