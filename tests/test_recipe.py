@@ -135,6 +135,15 @@ def test_a_recipe_for_another_architecture_names_all_that_does_not_fit_before_an
     assert state(other) == before
 
 
+def test_a_recipe_for_another_dtype_says_so_before_any_change() -> None:  # J3
+    lab = edited()
+    model = net().half()
+    before = state(model)
+    with pytest.raises(wl.EditRefused, match=r"0\.weight: the recipe is for float32, the model has float16"):
+        wl.replay(lab.recipe(), model)
+    assert state(model) == before
+
+
 def test_a_recipe_that_fails_halfway_takes_all_of_it_back() -> None:
     """J3: the second edit overflows on other values."""
     lab = wl.Lab(net())

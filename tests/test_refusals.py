@@ -152,7 +152,7 @@ BAD: dict[str, tuple[Act, str]] = {
         lambda lab: lab.apply(wl.Edit("fc.weight", wl.Region((5, 4), ((0, 5, 1),), (False,)), "zero_")), "does not have"
     ),
     "a mean that is lost": (lambda lab: lab["fc.bias"].apply_(lambda cells: cells.mean() / 0), "5 finite cells"),
-    "too many values": (lambda lab: lab["fc.bias"].copy_(torch.ones(7)), r"Give shape \[5\]\."),
+    "too many values": (lambda lab: lab["fc.bias"].copy_(torch.ones(7)), r"Give shape \[5\], or index: its"),
     "an unknown view": (lambda lab: lab.view("fc.bias", "colour"), "no view"),
 }  # fmt: skip
 

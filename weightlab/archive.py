@@ -17,6 +17,7 @@ from weightlab.errors import EditRefused
 from weightlab.files import checkpoint
 from weightlab.files.writing import path_to_write
 from weightlab.model import given
+from weightlab.model.fit import in_words
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.part import Part
@@ -104,7 +105,7 @@ class Archive(Part):
                 if self.tree[name].shape != values[name].shape:
                     raise EditRefused(
                         f"{self.tree[name].title}: the snapshot '{label}' has it with shape {list(values[name].shape)}. "
-                        f"Name the tensors to restore, or copy_ a part."
+                        f"Name the tensors to restore, or copy_ a part: {in_words(self.tree[name].shape, values[name].shape)}."
                     )
             edits = [
                 Edit(name, Region.whole(self.tree[name].shape), "copy_", {"values": values[name]}) for name in chosen

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused
+from weightlab.model.fit import in_words
 from weightlab.model.storage import whole
 
 Args = Mapping[str, Any]
@@ -219,9 +220,7 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     if not fits:
         what = f"values of shape {list(made.shape)} do not broadcast to the {list(target.view_shape)} cells of the region. "
         what += f"Give shape {list(target.view_shape)}"
-        sizes = iter(target.shape)  # an axis of the values is a part of some axis of the tensor, in the same order
-        part = all(any(size <= has for has in sizes) for size in made.shape)
-        raise refuse(target, f"{what}, or index a region of shape {list(made.shape)}" if part else what)
+        raise refuse(target, f"{what}, or index: {in_words(target.view_shape, made.shape)}")
     if made.dtype.is_complex and not target.dtype.is_complex:
         raise refuse(target, f"{target.dtype_name} holds real numbers only, got {made.dtype}. Give values.real")
     # A copy: the caller may change his tensor later, and redo must give the first result.

@@ -85,46 +85,65 @@ def strokes_of(recipe: Mapping[str, Any], tree: ParameterTree) -> list[tuple[str
     """The recipe's entries as Edits for this model.
 
     Raises:
-        EditRefused: names or shapes that do not fit, all of them named; nothing was changed.
+        EditRefused: names, shapes or dtypes that do not fit, all of them named; nothing was changed.
     """
-    problems, strokes = [], []
     entries = recipe.get("entries")
     if not isinstance(entries, list):
         raise EditRefused("recipe: 'entries' must be a list. The file is damaged.")
-    tensors = recipe.get("tensors", {})
-    for name, wanted in tensors.items() if isinstance(tensors, Mapping) else ():
-        shape = wanted.get("shape") if isinstance(wanted, Mapping) else None
+    strokes: list[tuple[str, list[Edit]]] = []
+    problems = _misfits(recipe.get("tensors"), tree)
+    for entry in () if problems else entries:
+        items = entry.get("edits") if isinstance(entry, Mapping) else None
+        if not isinstance(entry, Mapping) or not isinstance(items, list):
+            raise EditRefused("recipe: an entry must hold a list of edits. The file is damaged; nothing was changed.")
+        edits = []
+        for item in items:
+            name = item.get("name") if isinstance(item, Mapping) else None
+            if not isinstance(name, str) or name not in tree:
+                problems.append(f"{name}: the model has no such tensor")
+                continue
+            edit = Edit.from_json(item, tree[name].shape, tree[name].title)
+            if not isinstance(edit.op, str) or edit.op not in OPERATIONS:
+                problems.append(f"{name}: there is no operation {edit.op!r}")
+            edits.append(edit)
+        strokes.append((str(entry.get("text", "")), edits))
+    if problems:
+        raise _does_not_fit(problems, recipe.get("left_out"))
+    return strokes
+
+
+def _misfits(tensors: object, tree: ParameterTree) -> list[str]:
+    """What of the recipe's tensors this model lacks, or has otherwise.
+
+    Another dtype too: it rounds otherwise, and a recipe gives the same bytes or says that it cannot.
+    """
+    if not isinstance(tensors, Mapping):
+        return []
+    problems = []
+    for name, wanted in tensors.items():
+        shape, dtype = (wanted.get("shape"), wanted.get("dtype")) if isinstance(wanted, Mapping) else (None, None)
         if name not in tree:
             problems.append(f"{name}: the model has no such tensor")
-        elif shape is not None and list(tree[name].shape) != shape:
-            problems.append(f"{name}: the recipe is for shape {shape}, the model has {list(tree[name].shape)}")
-        elif not tree[name].editable:
-            problems.append(f"{name}: {tree[name].reason.rstrip('.')}")
-    if not problems:
-        for entry in entries:
-            items = entry.get("edits") if isinstance(entry, Mapping) else None
-            if not isinstance(entry, Mapping) or not isinstance(items, list):
-                raise EditRefused(
-                    "recipe: an entry must hold a list of edits. The file is damaged; nothing was changed."
-                )
-            edits = []
-            for item in items:
-                name = item.get("name") if isinstance(item, Mapping) else None
-                if not isinstance(name, str) or name not in tree:
-                    problems.append(f"{name}: the model has no such tensor")
-                    continue
-                edit = Edit.from_json(item, tree[name].shape, tree[name].title)
-                if not isinstance(edit.op, str) or edit.op not in OPERATIONS:
-                    problems.append(f"{name}: there is no operation {edit.op!r}")
-                edits.append(edit)
-            strokes.append((str(entry.get("text", "")), edits))
-    if problems:
-        shown = "; ".join(dict.fromkeys(problems[:8]))
-        left = recipe.get("left_out")
-        if isinstance(left, list) and left:
-            shown += f". The recipe leaves out: {' '.join(str(text)[:200] for text in left[:3])} Do that first"
-        raise EditRefused(f"recipe: it does not fit this model: {shown}. Nothing was changed.")
-    return strokes
+            continue
+        info = tree[name]
+        has = str(info.dtype).removeprefix("torch.")
+        if shape is not None and list(info.shape) != shape:
+            problems.append(f"{name}: the recipe is for shape {shape}, the model has {list(info.shape)}")
+        elif dtype is not None and dtype != has:
+            problems.append(f"{name}: the recipe is for {str(dtype)[:40]}, the model has {has}")
+        elif not info.editable:
+            problems.append(f"{name}: {info.reason.rstrip('.')}")
+    return problems
+
+
+def _does_not_fit(problems: list[str], left_out: object) -> EditRefused:
+    different = list(dict.fromkeys(problems))
+    shown = "; ".join(different[:8])
+    if len(different) > 8:
+        shown += f"; and {len(different) - 8} more"
+    if isinstance(left_out, list) and left_out:
+        shown += f". The recipe leaves out: {' '.join(str(text)[:200] for text in left_out[:3])} Do that first"
+    return EditRefused(f"recipe: it does not fit this model: {shown}. Nothing was changed.")
 
 
 def script_of(entries: Sequence[Entry], holds: Sequence[str] = ()) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from weightlab.edit.operations import Edit
 from weightlab.errors import EditRefused
 from weightlab.model import storage
+from weightlab.model.fit import in_words
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 
@@ -87,7 +88,8 @@ def plan(
             continue
         values = other[source].detach()
         if tuple(values.shape) != info.shape:
-            note = f"shape {list(info.shape)}, there {list(values.shape)}"
+            fits = in_words(info.shape, values.shape)
+            note = f"shape {list(info.shape)}, there {list(values.shape)}: {fits}"
             rows.append(TransferRow(info.name, source, "left", note))
         elif not info.editable or storage.why_not_readable(values):
             rows.append(TransferRow(info.name, source, "left", info.reason or storage.why_not_readable(values)))
