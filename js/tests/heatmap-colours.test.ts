@@ -279,3 +279,21 @@ test("small cells that are not finite are hatched, each kind its own way, also o
     [0, 3],
   ]);
 });
+
+test("what lies outside the range is never counted too high, however coarse the histogram", () => {
+  const counts = Array.from({ length: 64 }, (_, i) => (i === 0 ? 59_999 : i === 63 ? 1 : 0));
+  const outlier = { ...summary, min: -4, max: 1e4, histogram: { low: -4, high: 1e4, counts } } as Summary;
+  const scale = makeScale(-3, 3, "linear", true);
+  const seen = barsOf(outlier, barAxis(scale, outlier), scale);
+  expect(seen.above, "of the bin from -4 to 152 nobody knows").toBe(1);
+  expect(seen.least).toEqual({ above: true, below: true });
+  const all = makeScale(-1e4, 1e4, "linear", true);
+  expect(barsOf(outlier, barAxis(all, outlier), all)).toMatchObject({
+    above: 0,
+    below: 0,
+    least: { above: false, below: false },
+  });
+  const sizes = makeScale(1, 1e4, "log", true);
+  const small = barsOf(outlier, barAxis(sizes, outlier), sizes);
+  expect([small.above, small.below, small.least.below]).toEqual([0, 1, true]);
+});

@@ -78,6 +78,12 @@ test("tiles are drawn inside the strip, one picture bin after another", () => {
   expect(into.filter((each) => each === 7).length).toBe((side * side) / 2);
 });
 
+test("tensors of the model itself are neighbours, without a line for each", () => {
+  const layout = layMap(["gain", "bias", "conv.weight", "conv.bias", "fc.weight"], 400, 120);
+  expect(layout.y[0]).toBe(layout.y[1]);
+  expect(layout.headings.map(({ text }) => text)).toEqual(["", "conv", "fc"]);
+});
+
 test("a log scale has a share for zero and none for what is no number", () => {
   const scale = scaleOf([1, 100, null, 0, Number.NaN], true);
   expect([1, 10, 100, 0].map(scale.share)).toEqual([0, 0.5, 1, 0]);

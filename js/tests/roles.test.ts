@@ -141,6 +141,8 @@ test("a number in a cell is exact where it is short, else rounded to what fits",
   expect(fitted(Math.fround(-0.041207194), "float32", true, 12)).toBe("−0.04121");
   expect(fitted(Math.fround(-0.041207194), "float32", true, 7)).toBe("−.04121");
   expect(fitted(123456, "int32", true, 7)).toBe("123456");
+  expect([0, 1].map((cell) => fitted(cell, "bool", true, 4))).toEqual(["0", "1"]);
+  expect([0, 1].map((cell) => fitted(cell, "bool", true, 5))).toEqual(["False", "True"]);
   expect(fitted(1234567, "int32", true, 7)).toBe("1.235e6");
   expect(fitted(1.5e-12, "float32", false, 3)).toBeNull();
   const next = random(5);

@@ -41,6 +41,8 @@ export interface Bars {
   bars: { y: number; height: number; share: number }[];
   above: number;
   below: number;
+  /** Whether more may lie outside: a bin of the histogram reaches over an end of the range. */
+  least: { above: boolean; below: boolean };
 }
 
 const ROWS = 64;
@@ -52,14 +54,26 @@ const ROWS = 64;
 export function barsOf(summary: Summary, axis: BarAxis, scale: Scale): Bars {
   const { low, high, counts } = summary.histogram;
   const width = (high - low) / Math.max(1, counts.length);
+  const least = { above: false, below: false };
   let above = 0;
   let below = 0;
+  // Only what lies outside for certain is counted: beside a huge outlier one bin holds nearly all cells.
   counts.forEach((count, i) => {
-    const middle = low + (i + 0.5) * width;
-    const shown = axis.curve === "log" ? Math.abs(middle) : middle;
-    if (shown > scale.high * (1 + 1e-6) && shown > scale.high) above += count;
-    else if (shown < scale.low) below += count;
+    if (count === 0) return;
+    let [from, to] = [Math.max(low + i * width, low), Math.min(low + (i + 1) * width, high)];
+    if (axis.curve === "log") {
+      const ends = [Math.abs(from), Math.abs(to)];
+      [from, to] = [from < 0 && to > 0 ? 0 : Math.min(...ends), Math.max(...ends)];
+    }
+    const top = scale.high * (1 + Math.sign(scale.high) * 1e-6);
+    if (from > top) above += count;
+    else if (to > top) least.above = true;
+    if (to <= scale.low && from < scale.low) below += count;
+    else if (from < scale.low && scale.low - from > Math.abs(scale.low) * 1e-6) least.below = true;
   });
+  // The extreme itself is a cell.
+  if (least.above) above = Math.max(above, 1);
+  if (least.below) below = Math.max(below, 1);
   const rows = new Float64Array(ROWS);
   const take = (from: number, to: number, row: number) => {
     const first = Math.max(0, Math.floor((from - low) / width));
@@ -80,7 +94,7 @@ export function barsOf(summary: Summary, axis: BarAxis, scale: Scale): Bars {
   }
   const most = Math.sqrt(Math.max(1e-9, ...rows));
   const bars = Array.from(rows, (count, row) => ({ y: row / ROWS, height: 1 / ROWS, share: Math.sqrt(count) / most }));
-  return { bars: bars.filter(({ share }) => share > 0), above, below };
+  return { bars: bars.filter(({ share }) => share > 0), above, below, least };
 }
 
 export interface Tick {

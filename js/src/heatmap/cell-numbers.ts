@@ -21,6 +21,8 @@ const SHORT = 6;
 
 /** A number in so many characters, rounded where it has to be; null when even its first digit has no room. */
 export function fitted(value: number, dtype: string, exact: boolean, characters: number): string | null {
+  // False has a letter more than True: in a narrow column both are numbers.
+  if (dtype === "bool" && characters < "False".length) return characters > 0 ? String(Number(value !== 0)) : null;
   const whole = exact ? shortest(value, dtype)?.replace("-", "−") : null;
   if (whole && whole.length <= Math.min(characters, SHORT)) return whole;
   // 24656 never becomes 24660, which would read as a whole number that it is not.

@@ -1,12 +1,13 @@
 /** The scale beside the picture: colours, histogram of the values, round numbers, and what has a mark of its own. */
 import type { ComponentChildren } from "preact";
-import { type BarAxis, barsOf, barTicks, valueAt } from "../heatmap/bar";
+import { type BarAxis, type Bars, barsOf, barTicks, valueAt } from "../heatmap/bar";
 import { type Colours, css, rgb } from "../heatmap/colormap";
 import { grouped, short } from "../heatmap/numbers";
 import { ABOVE_ENTRY, BELOW_ENTRY, entryOf, NAN_ENTRY, POSITIVE_ENTRY, type Scale } from "../heatmap/scale";
 import type { Summary } from "../kernel/protocol";
 
 const STOPS = 127;
+const NONE: Bars = { bars: [], above: 0, below: 0, least: { above: false, below: false } };
 
 function gradient(colours: Colours, axis: BarAxis, scale: Scale): string {
   const stops: string[] = [];
@@ -30,12 +31,22 @@ interface Props {
 }
 
 export function ColourBar({ summary, axis, scale, colours, plain, height, over, children }: Props) {
-  const seen = summary && summary.count > 0 ? barsOf(summary, axis, scale) : { bars: [], above: 0, below: 0 };
-  const about = summary?.exact === false ? "about " : "";
+  const seen = summary && summary.count > 0 ? barsOf(summary, axis, scale) : NONE;
+  const how = (side: "above" | "below") => (seen.least[side] ? "at least " : summary?.exact === false ? "about " : "");
   // The chips stand below and take their room from the bar.
   const chips = [
-    { many: seen.above, text: `${about}${grouped(Math.round(seen.above))} above`, entry: ABOVE_ENTRY, mark: "◥" },
-    { many: seen.below, text: `${about}${grouped(Math.round(seen.below))} below`, entry: BELOW_ENTRY, mark: "◢" },
+    {
+      many: seen.above,
+      text: `${how("above")}${grouped(Math.round(seen.above))} above`,
+      entry: ABOVE_ENTRY,
+      mark: "◥",
+    },
+    {
+      many: seen.below,
+      text: `${how("below")}${grouped(Math.round(seen.below))} below`,
+      entry: BELOW_ENTRY,
+      mark: "◢",
+    },
     { many: summary?.nan ?? 0, text: `${grouped(summary?.nan ?? 0)} NaN`, entry: NAN_ENTRY, mark: "×" },
     { many: summary?.inf ?? 0, text: `${grouped(summary?.inf ?? 0)} inf`, entry: POSITIVE_ENTRY, mark: "▲" },
     { many: summary?.exact === false ? 1 : 0, text: "sampled", entry: -1, mark: "" },

@@ -32,7 +32,10 @@ export function layMap(names: readonly string[], width: number, height: number):
   const blocks: { text: string; from: number; to: number }[] = [];
   of.forEach((text, at) => {
     const last = blocks.at(-1);
-    if (last && last.text === text) last.to = at + 1;
+    // Tensors of the model itself are neighbours without a heading: a line for each would leave no room for them.
+    const lone = names[at] === text;
+    if (last && (last.text === text || (lone && last.text === ""))) last.to = at + 1;
+    else if (lone) blocks.push({ text: "", from: at, to: at + 1 });
     else blocks.push({ text, from: at, to: at + 1 });
   });
   const plain = blocks.length > MOST_BLOCKS || blocks.length < 2;

@@ -1,0 +1,41 @@
+"""What stands under and beside the picture is whole at every width, and says no more than is known."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+
+MODEL = """
+import torch, weightlab
+from torch import nn
+torch.manual_seed(0)
+model = nn.Module()
+model.register_parameter("big", nn.Parameter(torch.randn(1500, 1100)))
+with torch.no_grad():
+    model.big[3, 3] = 1e6
+lab = weightlab.Lab(model)
+"""
+
+CUT = """foot => [...foot.querySelectorAll('.wl-read, .wl-read > *')]
+    .filter(each => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline')
+    .map(each => each.className)"""
+
+
+def test_the_read_out_is_whole_and_the_count_outside_the_range_is_not_too_high(open_notebook: Open) -> None:
+    live = open_notebook(MODEL, "lab")
+    live.run_all()
+    widget = live.widget()
+    widget.open("big")
+    for width in (480, 620, 900):
+        widget.root.evaluate("(root, width) => { root.style.width = `${width}px`; }", width)
+        widget.painted("big")
+        widget.page.mouse.move(0, 0)
+        widget.page.mouse.move(*widget.point_of("big", (200, 300)))
+        expect(widget.root.locator(".wl-read")).to_contain_text("cells,")  # of the bin, and its range
+        assert widget.root.locator(".wl-foot").evaluate(CUT) == [], width
+    # 99 % of the cells are inside; the histogram's bins are 15,000 wide.
+    widget.root.get_by_label("Colour range").select_option("robust")
+    expect(widget.root.locator(".wl-scale")).to_contain_text(re.compile(r"at least 1 above"))
