@@ -1,5 +1,7 @@
 """Rule G9: each repair is one undo entry, undone to the byte with everything around it, and training goes on after it."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -139,13 +141,15 @@ def test_a_gate_that_is_shut_in_some_units_is_opened_there():
 
 
 def test_what_comes_to_light_behind_a_repair_is_told():
-    """Zeros behind zeros: the first two show themselves when the last two are gone."""
+    """A dead layer behind NaN: it shows itself when the NaN is gone."""
     model = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(7, 7), nn.ReLU())), nn.Linear(7, 3))
-    for p in model.parameters():
-        nn.init.zeros_(p)
+    with torch.no_grad():
+        model[0].weight[0, 0] = model[2].weight[0, 0] = math.nan
+        model[4].bias.fill_(-50)
     lab = wl.Lab(model, batch=(X, Y), loss=F.cross_entropy)
     done = lab.repair_all()
-    assert {f.name for f in (*done.findings, *done.also)} == {"0.weight", "2.weight", "4.weight", "6.weight"}
+    assert {f.name for f in done.findings} == {"0.weight", "2.weight"}
+    assert [(f.kind, f.name) for f in done.also] == [("dead_relu", "4.bias")]
     assert done.also
     assert f"{done.also[0].kind} {done.also[0].name}: found behind it, and repaired" in str(done)
 

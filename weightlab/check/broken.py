@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from weightlab.check.evidence import (
     CUTS,
@@ -130,6 +130,7 @@ def cut_off(evidence: Evidence, found: Found) -> None:
         taken = [op for op in evidence.ops if name in op.parameters]
         if not taken:
             ran = owner in evidence.ran or not owner
+            owner = owner if ran else _not_called(evidence, owner)
             text = f"{name}: {owner or 'the model'} ran without using it." if ran else f"{owner}: it did not run."
             seen = "no function of this forward pass took it" if ran else f"{owner} was not called in this forward pass"
             at = name if ran else owner
@@ -148,6 +149,15 @@ def cut_off(evidence: Evidence, found: Found) -> None:
             found.add(
                 Cause("detached", op.path, (name,), "warning", text, (why,), repair, f"The graph is cut at {op.where}")
             )
+
+
+def _not_called(evidence: Evidence, path: str) -> str:
+    """The outermost module around this one that was not called: an expert as a whole. Lists of modules are never called."""
+    while (parent := path.rpartition(".")[0]) and parent not in evidence.ran:
+        if isinstance(evidence.tree.modules.get(parent), (nn.ModuleList, nn.ModuleDict)):
+            break
+        path = parent
+    return path
 
 
 def _first_cut(evidence: Evidence, taken: list[Op]) -> tuple[Op, str] | None:

@@ -147,7 +147,7 @@ def pushing_bias(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> P
             if value.ndim != 1 or value.numel() != dead.numel() or not _is_shift(source, name, value):
                 continue
             shift = value.cpu().float()
-            alive = dead & (highest - shift > 0) & (shift < 0)
+            alive = dead & (highest - shift > 0) & (shift < 0) & (highest < 0)  # what is exactly 0 no bias pushed there
             others = shift[~dead].abs()
             # A few dead units are ordinary; a shift that is nothing like those of the living ones is not.
             far = alive & (-shift > 4 * others.max()) if others.numel() else torch.zeros_like(dead)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,8 +11,23 @@ from weightlab.check.evidence import Cause, Evidence, number, region_text, units
 from weightlab.check.measures import Op
 from weightlab.check.zeros import upstream
 
-# Functions of one cell each with a flat end on either side.
-FLAT_ENDS = {"sigmoid", "tanh", "hardtanh", "hardsigmoid", "erf", "softsign"}
+# erf reaches 1 in float32 first of all: its slope, 2/√π exp(-x²), is a rounding step of 1 at 4.
+FAR_OUT = 4.0
+# torch's own biases are below 1; this many times a signal of unit size they are an accident.
+SHIFTED = 8.0
+# Functions of one cell each with a flat end on either side, or below.
+FLAT_ENDS = {
+    *("sigmoid", "tanh", "hardtanh", "hardsigmoid", "erf", "softsign"),
+    *("gelu", "silu", "mish", "elu", "celu", "selu", "softplus", "hardswish", "logsigmoid"),
+}
+
+
+def is_far_out(evidence: Evidence, op: Op) -> bool:
+    """Whether any cell is where a smooth function is flat: exp(-x) is below a rounding step of 1 only far from 0."""
+    if op.name in ("hardtanh", "hardsigmoid", "hardswish"):
+        return True
+    fed = [out.largest for source in evidence.data(op) for out in source.outs]
+    return not fed or max(fed) > FAR_OUT
 
 
 def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: str) -> Cause:
@@ -25,8 +42,12 @@ def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: 
     text = f"{op.where}: saturated{said}: its derivative is exactly 0 there for all {op.samples} samples"
     push = _shift(evidence, op, where) if units else None
     weight = None if push else next((n for n in _before(evidence, op) if evidence.tree.tensor(n).ndim > 1), None)
+    far = _shift_further_up(evidence, op) if weight is not None else None
     if push is not None:
         text += f", because {push[1]}"
+    elif far is not None:
+        weight = far[0]
+        text += f", because {far[1]}, further up"
     elif weight is not None and reach is not None:
         text += f", because {weight} makes its input as large as {number(reach)}"
     seen = [came, f"largest |output| {number(made)}"]
@@ -44,6 +65,28 @@ def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: 
         push[0] if push else weight,
         region_text(where) if push else None,
     )
+
+
+def _shift_further_up(evidence: Evidence, op: Op) -> tuple[str, str] | None:
+    """A bias before other layers that makes most of a signal which is too large for all that follow."""
+    seen: set[int] = set()
+    while True:
+        sources = [source for source in evidence.data(op) if source.index not in seen]
+        if not sources:
+            return None
+        op = max(sources, key=lambda source: source.outs[0].largest if source.outs else math.inf)
+        seen.add(op.index)
+        fed = max((out.largest for source in evidence.data(op) for out in source.outs), default=0.0)
+        name = op.bias
+        if not name or not op.outs:
+            continue
+        value = evidence.tree.tensor(name).detach()
+        largest = float(value.abs().max())
+        # Most of what this layer puts out, and more than it was fed.
+        if 2 * largest > op.outs[0].largest and largest > max(SHIFTED, fed):
+            low, high = float(value.min()), float(value.max())
+            said = number(low) if low == high else f"between {number(low)} and {number(high)}"
+            return name, f"{name} is {said}"
 
 
 def _units(evidence: Evidence, op: Op) -> int:

@@ -27,6 +27,7 @@ from weightlab.check.probe import Probe
 from weightlab.check.repair import Repair
 from weightlab.check.repairs import not_finite
 from weightlab.check.roles import Roles
+from weightlab.check.shut import shut as zero_cuts
 from weightlab.check.signal import Signal, signal
 from weightlab.check.sizes import weak
 from weightlab.check.zeros import all_zero_along
@@ -38,8 +39,10 @@ from weightlab.progress import report, share
 
 # What a weight of a wrong scale does to the gradients is not an origin of its own.
 FOLLOWS = {
-    "vanishing": ("scale_low", "scale_high", "saturated"),
-    "exploding": ("scale_high",),
+    # Through equal rows δ comes back as its sum, and over the classes of a softmax that is 0.
+    "vanishing": ("scale_low", "scale_high", "saturated", "symmetric_units"),
+    # A BatchNorm that is fed a constant divides by the root of its eps, on the way back too.
+    "exploding": ("scale_high", "zero_weight", "zero_norm_scale"),
     "nonfinite_activation": ("scale_high", "nonfinite_weight"),
     "zero_path": ("not_a_parameter",),
 }
@@ -119,8 +122,14 @@ def diagnose(
     else:
         shut = (shut_gate(seen.evidence, "", op, closing=True) for op in seen.evidence.ops)
         found += _batch_of_zeros(probe, seen, layers)
-        for cause in (*filter(None, shut), *seen.report.causes, *_also_weak(tree, seen)):
-            _join(found, _of_cause(cause, tree, layers, scheme, seen.evidence))
+        causes = (*filter(None, shut), *seen.report.causes, *_also_weak(tree, seen))
+        if roles is not None:
+            named = {finding.name for finding in found if finding.severity != "info"}
+            found += [f for f in zero_cuts(tree, layers, scheme, seen.evidence, roles) if f.name not in named]
+        told = [_of_cause(cause, tree, layers, scheme, seen.evidence) for cause in causes]
+        for finding in sorted(told, key=_lost):  # origins first
+            _join(found, finding)
+        _stuck_behind(found)
     found += _frozen(tree)
     shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
     return Diagnosis(found, shown, seen.report if seen else None, failure)
@@ -178,23 +187,18 @@ def _long_silent(cause: Cause, tree: ParameterTree, evidence: Evidence) -> bool:
 
 def _join(found: list[Finding], finding: Finding) -> None:
     """Add a cause, unless it is another sight of an origin that was found already: then that one gets its victims."""
-    # A ReLU that is fed exactly 0 is no origin, and neither is what nobody could explain.
-    lost = finding.kind == "zero_path" and "no single origin" in finding.text
-    lost |= finding.kind == "dead_relu" and finding.name == finding.at and "at or below 0" in finding.text
-    lost |= finding.kind == "zero_path" and "puts out exactly 0 in every cell" in finding.text
+    lost = _lost(finding)
     nothing = next((place for place, other in enumerate(found) if other.title == ZEROS), None)
     if nothing is not None and finding.severity != "info" and finding.kind in ("zero_path", "vanishing", "dead_relu"):
         other = found[nothing]
         found[nothing] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
         return
     for place, other in enumerate(found):
-        if lost and other.severity != "info" and other.kind in SILENCING:
+        if lost and other.severity != "info" and other.kind in SILENCING and not _lost(other):
             found[place] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
             return
         same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached", other.kind)
         follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
-        # Through equal rows δ comes back as its sum, and over the classes of a softmax that is 0.
-        follows |= finding.kind == "vanishing" and other.kind == "symmetric_units" and _module(other) == finding.at
         # Behind an infinite bias an activation is at its end.
         follows |= (
             finding.kind == "saturated" and other.kind == "nonfinite_weight" and _module(other) == _module(finding)
@@ -206,6 +210,24 @@ def _join(found: list[Finding], finding: Finding) -> None:
             found[place] = replace(other, severity=worse, affects=affects, evidence=seen)
             return
     found.append(finding)
+
+
+def _lost(finding: Finding) -> bool:
+    """Whether this is no origin where there is another: a ReLU or a loss that is fed exactly 0, and what nobody could explain."""
+    if finding.kind == "dead_relu":
+        return finding.name == finding.at and "at or below 0" in finding.text
+    words = ("no single origin", "puts out exactly 0 in every cell", "and none is passed on")
+    return finding.kind == "zero_path" and any(said in finding.text for said in words)
+
+
+def _stuck_behind(found: list[Finding]) -> None:
+    """Weights that would leave zero by their gradient, were it not for another origin: they are its victims."""
+    for place, finding in enumerate(found):
+        if finding.kind != "zero_weight" or finding.region != "[...]" or finding.severity == "info":
+            continue
+        for other in found:
+            if other.severity != "info" and other.kind != "zero_weight" and finding.name in other.affects:
+                found[place] = replace(finding, severity="info")
 
 
 def _module(finding: Finding) -> str:

@@ -53,7 +53,7 @@ def scaled(roles: Roles, op: Op) -> Op:
     """The Op itself, or the last of the plain factors that its output is multiplied by before anything else."""
     while True:
         users = roles.users(op)
-        if len(users) != 1 or users[0].name not in (*MULTIPLY, "div", "__truediv__"):
+        if len(users) != 1 or users[0].name not in (*MULTIPLY, "div", "__truediv__", "detach"):
             return op
         following = users[0]
         if following.parameters or len(roles.fed_by(following)) != 1 or not following.module_type:
@@ -87,8 +87,10 @@ def layers_that_ran(evidence: Evidence, listening: Listening, roles: Roles) -> l
             layer.first = not roles.fed_by(op) or not any(_is_made(roles, source) for source in roles.fed_by(op))
             layer.direct = _is_direct(evidence, op, name)
             fed, made, out = heard.fed(op), heard.out(op), heard.out(end)
-            if op.name in COMPOSITE or not out:
+            if op.name in COMPOSITE:
                 pass
+            elif not out or not math.isfinite(out):
+                layer.gain = layer.gain if end is op and layer.direct else 0.0  # by which factor nobody knows
             elif layer.direct and made:
                 layer.gain *= out / made  # the plain factors; what a bias adds is no gain
             elif fed:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-RELU = {"relu", "threshold", "relu6", "hardtanh", "clamp", "clamp_min", "clip", "hardswish", "hardsigmoid"}
+RELU = {"relu", "threshold", "relu6", "hardtanh", "clamp", "clamp_min", "clip"}
 NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
 LOOKUPS = {"embedding", "embedding_bag"}
 # The same cells in another arrangement: nothing is measured at these, the neighbours tell.

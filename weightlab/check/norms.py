@@ -73,7 +73,8 @@ def saturated(
     """`saturated` tanh and sigmoid between layers: a gradient passes, a hundred times smaller than it should."""
     of_op = {index: layer for layer in layers for index in layer.ops}
     heard = Heard(listening, roles)
-    found = []
+    found: list[Finding] = []
+    told: set[tuple[str, str]] = set()  # a cell that is applied at each step is one place
     for op in evidence.ops:
         own = listening.heard.get(op.index)
         if own is None or own.flat is None or not op.module_type or roles.after(op) <= {"loss"}:
@@ -103,6 +104,9 @@ def saturated(
                 if roles.after(op) <= {"gate"}:
                     severity = "info"
             repair = rescale(tree, [(source, scheme.right_size(source))])
+        if (name or "", op.path) in told:
+            continue
+        told.add((name or "", op.path))
         before = tuple(layer.name for layer in layers if layer.ops and layer.ops[0] < op.index)
         seen = (f"root mean square of its input {number(fed or 0.0)}",)
         found.append(

@@ -58,7 +58,7 @@ def _alone(
 ) -> Finding | None:
     """What is wrong with this one weight, whatever the others do."""
     ran = bool(layer.ops)
-    quiet_end = layer.roles <= {"loss"} if ran else layer is present[-1]
+    quiet_end = _ends_quietly(layer, evidence, roles) if ran else layer is present[-1]
     predicted, spread = scheme.fit(layer)
     # The looser the others follow their rule, the further off a weight must be to stand out.
     far = FAR * max(1.0, spread / TIGHT)
@@ -87,6 +87,21 @@ def _alone(
     if predicted is not None and layer.direct and lonely and layer.size / predicted >= far and layer.gain > layer.high:
         return _finding(tree, layer, scheme, "scale_high", layer.size / predicted, "the model's own scheme")
     return None
+
+
+def _ends_quietly(layer: Layer, evidence: Evidence | None, roles: Roles | None) -> bool:
+    """Whether no other layer or normalisation takes what this one puts out, sums and products with other heads between."""
+    if evidence is None or roles is None:
+        return False
+    waiting, seen = [evidence.ops[index] for index in layer.ops], set[int]()
+    while waiting:
+        for role, end in roles.ends(waiting.pop()):
+            if role in ("layer", "norm", "attention"):
+                return False
+            if end.index not in seen and role != "loss":
+                seen.add(end.index)
+                waiting.append(end)
+    return True
 
 
 def _drowned(tree: ParameterTree, layer: Layer, evidence: Evidence, roles: Roles, heard: Heard) -> float | None:

@@ -19,7 +19,7 @@ from weightlab.check.evidence import (
     number,
     region_text,
 )
-from weightlab.check.flat import FLAT_ENDS, saturated
+from weightlab.check.flat import FLAT_ENDS, is_far_out, saturated
 from weightlab.check.gates import shut_gate
 from weightlab.check.measures import LOOKUPS, NORMS, RELU, Op
 from weightlab.check.roles import Roles
@@ -31,6 +31,8 @@ from weightlab.check.zeros import (
     weight_cause,
     zero_weight,
 )
+
+PRODUCT = "Multiplied by zero"
 
 
 def unused(evidence: Evidence, found: Found) -> None:
@@ -190,6 +192,11 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     if op.name in RELU and op.highest is not None:
         if bool(op.highest.isnan().any()):
             return None  # NaN is neither above nor below 0: what made it is the cause
+        if not bool(op.highest.any()):  # fed exactly 0: by whom?
+            zeros = (_made_zero(evidence, source, set()) for source in evidence.data(op))
+            product = next((zero for zero in zeros if zero is not None and zero.title == PRODUCT), None)
+            if product is not None:
+                return replace_affects(product, name)
         return dead_relu(evidence, name, op, mask)
     shut = shut_gate(evidence, name, op)
     if shut is not None:
@@ -204,9 +211,9 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         )
     grads = max(grad.largest for grad in op.grads)
     came = f"largest gradient at its output {number(grads)}, at its input exactly 0"
-    if op.name in FLAT_ENDS:
+    if op.name in FLAT_ENDS and is_far_out(evidence, op):
         return saturated(evidence, name, op, mask, came)
-    if op.name in SATURATING or op.name in RELU:
+    if (op.name in SATURATING and op.name not in FLAT_ENDS) or op.name in RELU:
         made = max((out.largest for out in op.outs), default=0.0)
         text = f"{op.where}: saturated; its derivative is exactly 0 in every cell that matters."
         return Cause(
@@ -254,7 +261,7 @@ def _multiplied(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came
     # Some silent units on one batch are common: worth knowing, no alarm.
     severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
     affects = (name,) if name else ()
-    return Cause("zero_path", op.path, affects, severity, text, (came,), None, "Multiplied by zero")
+    return Cause("zero_path", op.path, affects, severity, text, (came,), None, PRODUCT)
 
 
 def _satisfied(evidence: Evidence) -> bool:
