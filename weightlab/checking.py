@@ -14,7 +14,7 @@ from weightlab.check.expected import Scheme, layers_by_type
 from weightlab.check.finding import Diagnosis, Finding
 from weightlab.check.gradients import GradientReport
 from weightlab.check.initialization import diagnose
-from weightlab.check.lsuv import factor
+from weightlab.check.lsuv import factors
 from weightlab.check.probe import Probe
 from weightlab.check.repair import Action
 from weightlab.check.signal import Signal
@@ -249,13 +249,10 @@ class Checking(Part):
         self.journal.include(Step(None, text, done.code, [patch], names, changed))
 
     def _lsuv(self, action: Action) -> None:
-        for name in action.names:
-            for _ in range(ROUNDS):  # a bias does not scale with the weight, so that once is not exact
-                with self.steps.alone():
-                    by = factor(self.tree, self.probe, name)
-                if by is None:
-                    break
-                self.journal.apply(Edit(name, Region.whole(self.tree[name].shape), "mul_", {"value": by}))
+        with self.steps.alone():
+            found = factors(self.tree, self.probe, action.names)
+        for name, by in found.items():
+            self.journal.apply(Edit(name, Region.whole(self.tree[name].shape), "mul_", {"value": by}))
 
 
 def _again(finding: Finding, after: Diagnosis) -> Finding | None:

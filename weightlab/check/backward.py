@@ -54,7 +54,7 @@ class Backward:
             self._waiting.clear()
 
     def _differentiate(self, loss: Tensor, last: bool) -> None:
-        leaves, reentrant = _graph(loss)
+        leaves, reentrant = graph_of(loss)
         reached = {id(leaf) for leaf in leaves}
         # A closure, or a list two levels deep, may have brought a real parameter into the graph: it is measured there.
         sources = list(self._sandbox.aliases.items())
@@ -75,7 +75,7 @@ class Backward:
         try:
             if reentrant:  # refuses `inputs`; what else is in the graph keeps its .grad
                 ours = {id(leaf) for _, leaf in sources}
-                with _grads_aside([leaf for leaf in leaves if id(leaf) not in ours]):
+                with grads_aside([leaf for leaf in leaves if id(leaf) not in ours]):
                     torch.autograd.backward(loss)
             elif any(id(leaf) in reached for _, leaf in sources):
                 torch.autograd.backward(loss, inputs=[leaf for _, leaf in sources])
@@ -111,7 +111,7 @@ class Backward:
         leaf.grad = None
 
 
-def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
+def graph_of(loss: Tensor) -> tuple[list[Tensor], bool]:
     """The leaves that the loss depends on, and whether reentrant checkpointing hides others."""
     leaves: list[Tensor] = []
     reentrant = False
@@ -129,7 +129,7 @@ def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
 
 
 @contextlib.contextmanager
-def _grads_aside(leaves: list[Tensor]) -> Iterator[None]:
+def grads_aside(leaves: list[Tensor]) -> Iterator[None]:
     aside = [(leaf, leaf.grad) for leaf in leaves]
     try:
         for leaf, _ in aside:

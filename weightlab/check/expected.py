@@ -9,6 +9,7 @@ g that they aim at; what lies between the least and the largest of them is healt
     LeCun 1998             s = 1 / sqrt(n_in)          g = 1, "Efficient BackProp", section 4.6
     Glorot 2010            s = sqrt(2 / (n_in + n_out)), equation 12; times 5/3 for tanh (LeCun 1998, section 4.4)
     Saxe 2014              orthogonal: s = 1 / sqrt(max(n_in, n_out))
+    Kumar 2017             s = 3.6 / sqrt(n_in) before a sigmoid, whose slope is at most 1/4
     torch's own            s = 1 / sqrt(3 n_in): kaiming_uniform_(a=sqrt(5)) of Linear and Conv; 1 / sqrt(3 H) of recurrent layers
 """
 
@@ -108,6 +109,8 @@ class Layer:
         """The largest one. He's fan_out rule counts for convolutions only, where it is used."""
         into, out = self.fans
         found = [math.sqrt(2 / into), 5 / 3 * math.sqrt(2 / (into + out))]
+        if self.activation == "sigmoid":
+            found.append(3.6 / math.sqrt(into))
         if self.kind == "conv":
             found.append(math.sqrt(2 / out))
         return max(found) * math.sqrt(self.fan_in)
@@ -249,6 +252,10 @@ class Scheme:
         predicted = self.predicts(layer, least=1)
         if predicted is not None and layer.low / 2 <= predicted * math.sqrt(layer.fan_in) <= 2 * layer.high:
             return predicted
+        # A size that all others agree on is a rule, such as GPT-2's 0.02, where no plain chain multiplies gains.
+        rule = self.predicts(layer)
+        if rule is not None and layer.roles and layer.roles != {"layer"}:
+            return rule
         if layer.kind in COMPOSITE or layer.kind == "lstm":
             return 1 / math.sqrt(3 * max(1, layer.shape[0] // layer.blocks))
         return layer.right_gain / layer.amplified

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from weightlab.check import broken as broken_rules
 from weightlab.check import held, norms, rank, scale, structure, symmetry
+from weightlab.check.depth import shrinks_by_depth
 from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, names_text
 from weightlab.check.expected import Layer, Scheme, layers_by_type
 from weightlab.check.finding import Diagnosis, Finding
@@ -130,6 +131,8 @@ def diagnose(
         for finding in sorted(told, key=_lost):  # origins first
             _join(found, finding)
         _stuck_behind(found)
+        if roles is not None and heard is not None and not any(f.kind in ("vanishing", "scale_low") for f in found):
+            found += shrinks_by_depth(tree, layers, seen.evidence, roles, heard)
     found += _frozen(tree)
     shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
     return Diagnosis(found, shown, seen.report if seen else None, failure)

@@ -64,7 +64,7 @@ def _alone(
     far = FAR * max(1.0, spread / TIGHT)
     # Heads and queries are often small on purpose: a uniform first output, uniform attention.
     if not quiet_end and "attention" not in layer.roles and layer.gain < layer.low:
-        if layer.roles == {"layer"} and layer.low / layer.gain >= FAR and not _renormed(layer, evidence, roles, heard):
+        if layer.roles == {"layer"} and layer.low / layer.gain >= FAR and not renormed(layer, evidence, roles, heard):
             return _finding(
                 tree, layer, scheme, "scale_low", layer.low / layer.gain, "the least of the healthy schemes"
             )
@@ -119,7 +119,7 @@ def _drowned(tree: ParameterTree, layer: Layer, evidence: Evidence, roles: Roles
     return None
 
 
-def _renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None, heard: Heard | None) -> bool:
+def renormed(layer: Layer, evidence: Evidence | None, roles: Roles | None, heard: Heard | None) -> bool:
     """Whether the chain behind a layer ends in a normalisation, which gives the signal its size back."""
     if evidence is None or roles is None:
         return False
@@ -165,10 +165,10 @@ def _chain(
         if layer is None:
             continue
         ends = roles.ends(op)
-        if not {role for role, _ in ends} <= passes or (low and (not ends or _renormed(layer, evidence, roles, heard))):
+        if not {role for role, _ in ends} <= passes or (low and (not ends or renormed(layer, evidence, roles, heard))):
             best[op.index] = 0.0, ()
             continue
-        behind = [best.get(end.index, (0.0, ())) for end in _layers_behind(roles, ends)]
+        behind = [best.get(end.index, (0.0, ())) for end in layers_behind(roles, ends)]
         total, chain = max(behind, key=lambda pair: pair[0], default=(0.0, ()))
         off = layer.low / layer.gain if low else layer.gain / layer.high
         off = max(0.0, math.log(off)) if low or not layer.frequencies else 0.0
@@ -181,7 +181,7 @@ def _chain(
     return list({layer.name: layer for layer in chain}.values())
 
 
-def _layers_behind(roles: Roles, ends: list[tuple[Role, Op]]) -> list[Op]:
+def layers_behind(roles: Roles, ends: list[tuple[Role, Op]]) -> list[Op]:
     """The next layers, also behind sums and gates."""
     found: list[Op] = []
     waiting, seen = list(ends), set[int]()

@@ -7,8 +7,8 @@ its first day. What a scheme does by itself is worth knowing and no fault of thi
 Slopes count where the scheme is what makes them: ReLU's share of open units, and that of GELU, softplus and their like at 0,
 where signals arrive that shrink on their way; He's rule, made for their other end, heals them all. That a sigmoid passes a
 quarter at most is no scheme's doing, and no healthy one heals it (Glorot 2010, section 3.1): nothing of that is explained.
-So the line for a sigmoid net as torch makes it lies where 1/√3 a layer and a quarter a sigmoid fall below `WEAK`, 2^-23: at nine
-layers. From there on float32 cannot train the first layer beside the last one, and it is a true finding.
+So the line for a sigmoid net as torch makes it lies where 1/√3 a layer and a quarter a sigmoid, 0.144 together, fall below `WEAK`,
+2^-23: at eight layers. From there on float32 cannot train the first layer beside the last one, and it is a true finding.
 """
 
 from __future__ import annotations

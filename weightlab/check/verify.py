@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from weightlab.check.backward import grads_aside, graph_of
 from weightlab.check.memory import out_of_memory
 from weightlab.check.probe import Attempt, Probe
 from weightlab.check.sandbox import Sandbox, same_surroundings, seeded
@@ -120,8 +121,7 @@ def _compare(
 
         loss = run()
         leaves = {name: sandbox.aliases[name] for name, _ in chosen}
-        made = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-        gradients = dict(zip(leaves, made, strict=True))
+        gradients = _differentiated(loss, leaves, sandbox)
         cells = []
         for done, (name, flat) in enumerate(chosen):
             report(done, len(chosen), "verifying gradients")
@@ -130,6 +130,22 @@ def _compare(
             index = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), shapes[name])) if shapes[name] else ()
             cells.append(_cell(name, index, exact, leaves[name], run, abs(float(loss.detach()))))
     return tuple(cells)
+
+
+def _differentiated(loss: Tensor, leaves: dict[str, Tensor], sandbox: Sandbox) -> dict[str, Tensor | None]:
+    """The gradient of each leaf; None where none arrives."""
+    reached, reentrant = graph_of(loss)
+    if not reentrant:
+        made = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        return dict(zip(leaves, made, strict=True))
+    # Reentrant checkpointing knows a plain backward only, and what it recomputes may reach leaves that this graph does not show.
+    for held in sandbox.real.values():
+        for parameter in held:
+            sandbox.put_aside(parameter)
+    ours = [*sandbox.aliases.values()]
+    with grads_aside([*(leaf for leaf in reached if all(leaf is not own for own in ours)), *ours]):
+        torch.autograd.backward(loss)
+        return {name: leaf.grad for name, leaf in leaves.items()}
 
 
 def _first_that_runs(probe: Probe, dtype: torch.dtype | None) -> Attempt:
