@@ -271,8 +271,8 @@ def _batch_of_zeros(probe: Probe, seen: Observation, layers: list[Layer]) -> lis
     held = list(tensors_in((inputs,)))
     if probe.synthetic or not held or any(not t.is_floating_point() or bool((t != 0).any()) for t in held):
         return []
-    fed = [op for op in seen.evidence.ops if op.outside_zero]
-    at = fed[0].path if fed else layers[0].name.rpartition(".")[0] if layers else ""
+    fed = (op.path for op in seen.evidence.ops if op.outside_zero and op.parameters)
+    at = next(fed, layers[0].name.rpartition(".")[0] if layers else "")
     text = "the batch: every value of its inputs is exactly 0, so that weights that read them get no gradient."
     count = f"{sum(t.numel() for t in held)} values in {len(held)} input{'s' if len(held) > 1 else ''}, all of them 0"
     return [Finding("zero_path", at, (), "error", text, (count,), None, ZEROS, at, None, "Check the batch.")]

@@ -39,7 +39,7 @@ def repair_of(
         layer = by_name.get(cause.name)
         return not_finite(tree, cause.name, scheme.right_size(layer) if layer else 0.02)
     if cause.kind == "zero_weight" and cause.name is not None:
-        return _zero(cause.name, tree, by_name, scheme)
+        return drawn_where_zero(cause.name, tree, by_name, scheme)
     if cause.kind == "dead_relu":
         return _revive(cause, tree, layers, scheme, evidence)
     if cause.kind == "saturated":
@@ -54,7 +54,8 @@ def repair_of(
     return None
 
 
-def _zero(name: str, tree: ParameterTree, by_name: dict[str, Layer], scheme: Scheme) -> Repair | None:
+def drawn_where_zero(name: str, tree: ParameterTree, by_name: dict[str, Layer], scheme: Scheme) -> Repair | None:
+    """Rows or columns that are zero are drawn at random; zero cells of a vector are set to 1."""
     value = tree.tensor(name).detach()
     if value.ndim < 2:
         zero = (value == 0).flatten().cpu()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from weightlab.check.evidence import Evidence
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.finding import Finding
-from weightlab.check.repairs import redraw
+from weightlab.check.mending import drawn_where_zero
 from weightlab.check.roles import Roles
 from weightlab.model.tree import ParameterTree
 
@@ -32,7 +32,7 @@ def shut(tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evi
             "the same for every sample."
         )
         seen = (f"all {value.numel()} cells are 0", "without this layer nothing of the batch reaches the loss")
-        repair = redraw(tree, layer, scheme, None, "Initialise it again")
+        repair = drawn_where_zero(layer.name, tree, {layer.name: layer}, scheme) if tree[layer.name].editable else None
         title = f"{layer.name} is zero"
         found.append(
             Finding("zero_weight", layer.name, (layer.name,), "warning", text, seen, repair, title, layer.name, "[...]")
