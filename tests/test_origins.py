@@ -318,3 +318,22 @@ def test_gradients_behind_reentrant_checkpointing_are_verified():
     assert model.inner.weight.grad is kept
     assert bool((kept == 1).all())
     assert all(p.grad is None for name, p in model.named_parameters() if name != "inner.weight")
+
+
+def test_the_victims_of_a_saturated_gate_are_those_before_it():
+    """G3: what runs earlier beside it gets its gradient by another way."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beside, self.enter, self.gate, self.leave = (nn.Linear(6, 6) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            beside = self.beside(x)
+            return self.leave(beside * torch.sigmoid(self.gate(torch.tanh(self.enter(x)))))
+
+    model = Gated()
+    with torch.no_grad():
+        model.gate.weight *= 400
+    (one,) = found(model).of("saturated")
+    assert set(one.affects) == {"enter.weight", "gate.weight"}

@@ -107,12 +107,25 @@ def saturated(
         if (name or "", op.path) in told:
             continue
         told.add((name or "", op.path))
-        before = tuple(layer.name for layer in layers if layer.ops and layer.ops[0] < op.index)
+        led = _led_to(evidence, op)
+        before = tuple(layer.name for layer in layers if not led.isdisjoint(layer.ops))
         seen = (f"root mean square of its input {number(fed or 0.0)}",)
         found.append(
             Finding("saturated", name or op.path, before, severity, text + ".", seen, repair,
                     f"{op.where} is saturated", op.path)
         )  # fmt: skip
+    return found
+
+
+def _led_to(evidence: Evidence, op: Op) -> set[int]:
+    """The Ops that this one is made of, however far before."""
+    found: set[int] = set()
+    waiting = list(op.inputs)
+    while waiting:
+        index = waiting.pop()
+        if index not in found:
+            found.add(index)
+            waiting += evidence.ops[index].inputs
     return found
 
 
