@@ -352,3 +352,46 @@ def test_a_forward_that_differentiates_is_not_mistaken_for_the_backward():
     report = check(model, probe=lambda m: m(torch.ones(2, 3)).sum())
     assert report["fc.weight"].status == "zero"
     assert [cause.at for cause in report.causes_of("fc.weight")] == [""]
+
+
+class Freezing(nn.Module):
+    """Freezes one layer and thaws another in its forward, as some schedules do."""
+
+    def __init__(self, frozen, thawed, reentrant):
+        super().__init__()
+        self.first, self.last, self.reentrant = nn.Linear(3, 4), nn.Linear(4, 2), reentrant
+        self.last.requires_grad_(False)
+        self.frozen, self.thawed = frozen, thawed
+
+    def forward(self, x):
+        self.first.bias.requires_grad_(not self.frozen)
+        self.last.bias.requires_grad_(self.thawed)
+        if self.reentrant:
+            return self.last(checkpoint(self.first, x.requires_grad_(), use_reentrant=True))
+        return self.last(self.first(x))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_forward_that_freezes_and_thaws_leaves_the_flags_as_they_were(frozen, reentrant):
+    """G1, G2: and what it freezes is frozen in the report."""
+    model, batch = Freezing(frozen, thawed=True, reentrant=reentrant), (torch.randn(5, 3), torch.randn(5, 2))
+    before = print_of(model)
+    report = check(model, batch, nn.functional.mse_loss)
+    same(before, print_of(model))
+    assert report["first.bias"].status == ("frozen" if frozen else "flowing")
+    assert report["first.weight"].status == "flowing"
+
+
+def test_a_backward_that_raises_is_told_as_it_is_where_the_forward_froze_something():
+    class Raising(Freezing):
+        def forward(self, x):
+            out = super().forward(x)
+            out.register_hook(lambda _: 1 / 0)
+            return out
+
+    model, batch = Raising(frozen=True, thawed=False, reentrant=False), (torch.randn(5, 3), torch.randn(5, 2))
+    before = print_of(model)
+    with pytest.raises(ProbeFailed, match="the backward pass raised ZeroDivisionError"):
+        check(model, batch, nn.functional.mse_loss)
+    same(before, print_of(model))

@@ -145,6 +145,39 @@ def test_what_is_missing_is_said(model, arguments, words):
         check(model, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (
+            (torch.ones(4, 5), torch.zeros(4).long()),
+            r"raised RuntimeError: .* \(in 0 \(Linear\)\)\. .*\[4, 5\] float32",
+        ),
+        ((torch.ones(4, 3).double(), torch.zeros(4).long()), r"\(in 0 \(Linear\)\).*\[4, 3\] float64"),
+        ((torch.ones(4, 3), torch.tensor([0, 1, 2, 3])), "it ran, and the loss raised IndexError: Target 3"),
+        ((torch.ones(4, 3), torch.zeros(5).long()), r"the loss raised ValueError: .*targets: \[5\] int64"),
+        (((torch.ones(4, 3), torch.ones(4, 3)), torch.zeros(4).long()), r"inputs: \[4, 3\] float32, \[4, 3\] float32"),
+        ((torch.ones(4, 3, device="meta"), torch.zeros(4).long()), r"batch \[4, 3\]: it lies on the meta device"),
+        ((torch.ones(0, 3), torch.zeros(0).long()), r"batch \[0, 3\] and \[0\]: it holds no samples"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_told_with_the_place_and_what_was_given(batch, words):
+    with pytest.raises(ProbeFailed, match=words):
+        check(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)), batch=batch, loss=F.cross_entropy)
+
+
+def test_what_an_input_that_was_made_up_ran_into_is_the_models_own_error():
+    class HeadFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.body = nn.Linear(8, 3), nn.Linear(5, 8)
+
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    with pytest.raises(ProbeFailed, match=r"the first one raised RuntimeError: .*4x8 and 5x8"):
+        check(HeadFirst())
+
+
 def test_a_scripted_model_is_refused():
     """Its parameters cannot be stood in for, so G1 could not be kept."""
     with pytest.warns(DeprecationWarning, match="deprecated"):

@@ -57,7 +57,8 @@ class Backward:
         leaves, reentrant = graph_of(loss)
         reached = {id(leaf) for leaf in leaves}
         # A closure, or a list two levels deep, may have brought a real parameter into the graph: it is measured there.
-        sources = list(self._sandbox.aliases.items())
+        # A forward may freeze its own parameters: those take no hook, and no gradient.
+        sources = [(name, leaf) for name, leaf in self._sandbox.aliases.items() if leaf.requires_grad]
         for name, held in self._sandbox.real.items():
             for parameter in held:
                 if reentrant or id(parameter) in reached:  # a recomputation may reach what this graph does not show

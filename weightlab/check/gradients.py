@@ -169,7 +169,7 @@ def observe(
 
 
 def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
-    last: Exception | None = None
+    first: Exception | None = None
     for attempt in probe.attempts():
         recording.restart()
         try:
@@ -180,15 +180,21 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
         except Exception as error:
             if out_of_memory(error):
                 raise
-            last = error
+            first = first or error
             continue
         return attempt, _scalar(loss)
     title = type(probe.callee).__name__
-    assert last is not None  # attempts() yields at least one, or raises
-    raised = f"{type(last).__name__}: {last}".strip()
+    assert first is not None  # attempts() yields at least one, or raises
+    raised = f"{type(first).__name__}: {first}".strip()
     if probe.synthetic:
-        raise ProbeFailed(f"{title}: no input that was made up fits, the last one raised {raised}. {GIVE}") from last
-    raise ProbeFailed(f"{title}: the forward pass raised {raised}") from last
+        raise ProbeFailed(f"{title}: no input that was made up fits, the first one raised {raised}. {GIVE}") from first
+    if not recording.inside and "" in recording.ran:
+        said = f"{title}: it ran, and the loss raised {raised}"
+    else:
+        said = f"{title}: the forward pass raised {raised}"
+        if recording.inside not in ("", title):
+            said = f"{said} (in {recording.inside})"
+    raise ProbeFailed(f"{said}. {probe.given}".strip()) from first
 
 
 def _note(made_up: str, unmeasured: set[str], microbatch: int | None) -> str:
@@ -225,8 +231,10 @@ def _padding(name: str, recording: Recording) -> Tensor | None:
 
 
 def _trained(info: TensorInfo, sandbox: Sandbox) -> bool:
-    """Whether a gradient is wanted now: the flag may have been set since the tree was read."""
-    held = sandbox.real.get(info.name)
+    """Whether a gradient is wanted now: the flag may have been set since the tree was read, or by the forward itself."""
+    held, alias = sandbox.real.get(info.name), sandbox.aliases.get(info.name)
+    if alias is not None and not alias.requires_grad:
+        return False
     return info.requires_grad if held is None else any(parameter.requires_grad for parameter in held)
 
 

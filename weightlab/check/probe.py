@@ -9,6 +9,7 @@ show no gradient at all.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from weightlab.errors import ProbeFailed
 
 GIVE = "Give Lab(model, batch=(inputs, targets), loss=...) or probe=lambda model: loss."
 # Sizes of spatial axes, tried in this order: small images, ImageNet's, then MNIST's for nets that flatten.
-SPATIAL = {1: (32, 256, 1024), 2: (32, 64, 224, 28, 8), 3: (16, 32)}
+SPATIAL = {1: (32, 256, 1024), 2: (32, 64, 224, 28, 8, 16, 96, 128), 3: (16, 32)}
 SAMPLES, TOKENS = 4, 8
 
 
@@ -135,6 +136,7 @@ class Probe:
         if self.probe is not None:
             yield Attempt("", lambda: self.probe(self.model))  # type: ignore[misc]
         elif self.batch is not None:
+            self._refuse()
             batch = _copied(self.batch, _device(model), dtype)
             yield Attempt(self._note(), lambda: self._loss_of_batch(model, batch))
         else:
@@ -142,6 +144,28 @@ class Probe:
                 arguments = _copied(made, None, dtype)
                 note = f"{text}; loss: mean squared distance of the outputs to fixed random numbers"
                 yield Attempt(note, lambda arguments=arguments: distance_to_noise(model(*arguments)))  # type: ignore[misc]
+
+    @property
+    def given(self) -> str:
+        """What the batch holds, for the message of a forward that raised; "" without one."""
+        if self.batch is None:
+            return ""
+        parts = [self.batch] if isinstance(self.batch, Mapping) else list(self.batch)
+        words = ["the batch"] if len(parts) == 1 else ["inputs", "targets"]
+        listed = "; ".join(f"{word}: {_listed(part)}" for word, part in zip(words, parts, strict=True))
+        return f"It was given {listed}. Check their shapes, dtypes and values against what the model and the loss take."
+
+    def _refuse(self) -> None:
+        """Batches that would run, or nearly, and say nothing."""
+        held = list(tensors_in(self.batch))
+        for tensor in held:
+            if tensor.is_meta:
+                raise ProbeFailed(
+                    f"batch {list(tensor.shape)}: it lies on the meta device and has no values. Give real ones."
+                )
+        if held and all(tensor.numel() == 0 for tensor in held):
+            shapes = " and ".join(str(list(tensor.shape)) for tensor in held[:2])
+            raise ProbeFailed(f"batch {shapes}: it holds no samples, so that there is no loss. Give at least one.")
 
     def _note(self) -> str:
         return "" if self.loss is not None else "no loss given: chosen from the output and the targets"
@@ -217,11 +241,13 @@ def synthetic_inputs(model: nn.Module) -> Iterator[tuple[str, tuple[Tensor, ...]
                 made = torch.randn(shape, generator=generator, device="cpu").to(held.dtype)
                 kind = "normal numbers"
             made = made.to(held.device)
-            needed = _needed_arguments(model)
+            needed, most = _positional_arguments(model)
             text = (
                 f"synthetic input {list(shape)} of {kind}, as {path or 'the model'} ({type(layer).__name__}) takes it"
             )
             for count in dict.fromkeys((max(needed, 1), 1, 3)):
+                if not needed <= count <= most:  # its TypeError would hide what the others raised
+                    continue
                 yield text, tuple(made.clone() for _ in range(count))
         return
     raise ProbeFailed(f"{type(model).__name__}: no layer says what size of input it takes. {GIVE}")
@@ -253,13 +279,16 @@ def _shapes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
         yield from ((n, layer.num_features, *[8] * axes), (n, layer.num_features))
 
 
-def _needed_arguments(model: nn.Module) -> int:
+def _positional_arguments(model: nn.Module) -> tuple[int, float]:
+    """How many arguments the forward needs, and how many it takes."""
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):
-        return 1
+        return 1, math.inf
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+    named = [p for p in parameters if p.kind in positional]
+    any_number = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    return sum(p.default is p.empty for p in named), math.inf if any_number else max(len(named), 1)
 
 
 def _guessed_loss(output: Any, target: Any) -> Any:
@@ -285,6 +314,12 @@ def _own_loss(output: Any) -> Tensor | None:
 def _device(model: nn.Module) -> torch.device | None:
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     return devices.pop() if len(devices) == 1 else None  # several: the model moves its inputs itself
+
+
+def _listed(part: Any) -> str:
+    held = [f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in tensors_in(part)]
+    shown = ", ".join(held[:4]) + (", ..." if len(held) > 4 else "")
+    return shown or type(part).__name__
 
 
 def _copied(value: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:

@@ -108,6 +108,12 @@ class Recording(TorchFunctionMode):
         report(round(1000 * (piece + share) / pieces), 1000, f"checking gradients: {words}")
 
     @property
+    def inside(self) -> str:
+        """The innermost module that is running, or was when the forward raised; "" where none is."""
+        path, kind = self._stack[-1] if self._stack else ("", "")
+        return f"{path} ({kind})" if path else kind
+
+    @property
     def reads_logits(self) -> bool:
         """Whether the loss takes the output as logits."""
         return any(

@@ -139,6 +139,7 @@ class Sandbox:
             self.real.setdefault(name, []).append(parameter)
             self.names[id(parameter)] = name
             self._guard(parameter)
+            self._undo.callback(_set_requires_grad, parameter, parameter.requires_grad)
             if parameter.requires_grad:
                 if name not in self.aliases:
                     self.aliases[name] = _leaf_over(parameter, self._dtype)
@@ -252,6 +253,12 @@ def seeded() -> Iterator[None]:
             numpy.random.set_state(numpy_state)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+def _set_requires_grad(parameter: Tensor, flag: bool) -> None:
+    """What a forward unfreezes, or a closure freezes, is the real parameter itself."""
+    if parameter.requires_grad != flag:
+        parameter.requires_grad_(flag)
 
 
 def _set_parametrize_cache(enabled: int, cache: dict[Any, Any]) -> None:
