@@ -126,3 +126,17 @@ def test_a_patch_of_a_compiled_base_has_the_bits_of_a_fresh_one(monkeypatch: pyt
     patched, fresh = kept.tile(level), Pyramid(lambda: tensor, plan).tile(level)
     for name in ("mean", "min", "max", "rms"):
         assert same(getattr(patched, name), getattr(fresh, name)), name
+
+
+def test_the_map_of_a_model_reaches_the_ends_of_float64() -> None:
+    """A warning of matplotlib is an error here: its ticks go a power past the largest number."""
+    model = torch.nn.ParameterDict(
+        {
+            "huge": torch.tensor([1.7e308, -1.7e308], dtype=torch.float64),
+            "tiny": torch.tensor([1e-308, -1e-308], dtype=torch.float64),
+            "plain": torch.tensor([1.0, -1.0]),
+        }
+    )
+    figure = wl.Lab(model).plot_model("std")
+    figure.canvas.draw()
+    assert [axes.get_ylabel() for axes in figure.axes][1] == "log10 of std"

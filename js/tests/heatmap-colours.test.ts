@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { barAxis, barsOf, barTicks, shareOf, valueAt } from "../src/heatmap/bar";
+import { barAxis, barsCounted, barsOf, barTicks, edgesOf, isCoarse, shareOf, valueAt } from "../src/heatmap/bar";
 import { paint } from "../src/heatmap/canvas2d";
 import { type ColourMap, colours, ENTRIES, rgb, spotlight } from "../src/heatmap/colormap";
 import {
@@ -296,4 +296,29 @@ test("what lies outside the range is never counted too high, however coarse the 
   const sizes = makeScale(1, 1e4, "log", true);
   const small = barsOf(outlier, barAxis(sizes, outlier), sizes);
   expect([small.above, small.below, small.least.below]).toEqual([0, 1, true]);
+});
+
+test("counts of the kernel stand from the bottom; beside an outlier they are asked for, and none outside is missed", () => {
+  const histogram = { low: -1, high: 1e6, counts: [999, ...new Array(62).fill(0), 1] };
+  const some = { count: 1000, nan: 0, inf: 0, zero: 0, mean: 0, std: 1, l2: 1, quantiles: [] as [number, number][] };
+  const summary: Summary = { ...some, min: -1, max: 1e6, histogram, exact: true, sampled: 1000 };
+  const scale = makeScale(-1, 1, "linear", true);
+  const axis = barAxis(scale, summary);
+  expect(isCoarse(summary, axis, scale)).toBe(true);
+  const edges = edgesOf(axis);
+  expect(edges).toHaveLength(65);
+  expect(edges.every((edge, i) => i === 0 || edge > (edges[i - 1] as number))).toBe(true);
+  const counts = new Array(64).fill(0);
+  counts[0] = 4;
+  counts[63] = 1;
+  const counted = { counts, above: 0, below: 0, exact: true, sampled: 10 };
+  const seen = barsCounted(counted, summary, scale);
+  expect(seen.bars).toEqual([
+    { y: 0, height: 1 / 64, share: 0.5 },
+    { y: 63 / 64, height: 1 / 64, share: 1 },
+  ]);
+  expect([seen.above, seen.below]).toEqual([1, 0]);
+  // All values in view: the summary's own bins are as fine as the bar.
+  const whole: Summary = { ...summary, max: 1, histogram: { low: -1, high: 1, counts: new Array(64).fill(1) } };
+  expect(isCoarse(whole, barAxis(scale, whole), scale)).toBe(false);
 });

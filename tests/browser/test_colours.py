@@ -160,7 +160,8 @@ def test_what_has_no_place_on_the_scale_has_a_mark_and_a_line_in_the_legend(note
     expect(legend).to_contain_text("1 NaN")
     expect(legend).to_contain_text("2 inf")
     expect(legend).not_to_contain_text("above")
-    choose(widget, reach="robust")
+    # A few cells lose none to a percentile: the ends are moved, both at once.
+    widget.root.get_by_role("slider", name="Highest colour").press("PageDown")
     expect(legend).to_contain_text(re.compile("above|below"))
     colours = [tuple(widget.drawn_colour("small.weight", (0, column))) for column in range(4)]
     assert len(set(colours)) == 4
@@ -168,6 +169,24 @@ def test_what_has_no_place_on_the_scale_has_a_mark_and_a_line_in_the_legend(note
     choose(widget)
     for word in ("NaN", "inf", "above", "below"):
         expect(legend).not_to_contain_text(word)
+
+
+def test_beside_a_huge_outlier_the_bar_counts_what_is_seen(notebook: LiveNotebook) -> None:
+    """S1: a bin of the whole tensor's histogram holds all cells but one; the range that is shown has counts of its own."""
+    widget = notebook.widget()
+    notebook.kernel("lab['dense.weight'][1, 1].fill_(1e6)")
+    widget.open("dense.weight")
+    choose(widget, reach="robust")
+    bar = widget.root.locator(".wl-scale-bar")
+    high = float(bar.get_attribute("data-high") or "nan")
+    assert high < 10
+    weight = np.array(notebook.value("model['dense'].weight.nan_to_num(0, 0, 0).tolist()"), dtype=np.float32)
+    expect(widget.root.locator(".wl-scale")).to_contain_text(f"{(weight > np.float32(high)).sum()} above")
+    expect(widget.root.locator(".wl-scale")).not_to_contain_text("at least")
+    bars = widget.root.locator(".wl-scale-histogram rect")
+    assert bars.count() > 20
+    assert len(set(bars.evaluate_all("all => all.map(bar => bar.getAttribute('width'))"))) > 10
+    notebook.kernel("lab.undo()")
 
 
 def test_the_ends_of_the_bar_set_the_range_by_mouse_and_by_keys(notebook: LiveNotebook) -> None:

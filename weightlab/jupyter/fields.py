@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,10 @@ def _number(value: Any) -> bool:
         return len(value) <= 100
     # Compared, not `isfinite`: that raises for an int past the largest float, which JSON may hold.
     return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+
+
+def _plain(value: Any) -> bool:
+    return _number(value) and not isinstance(value, str)
 
 
 def _maybe(value: Any) -> bool:
@@ -119,6 +124,11 @@ LAYOUT: Check = (
     "an object of axes: 'rows', 'columns', 'facets', and 'fixed', 'sort' and 'orders' as docs/protocol.md says",
     lambda v: isinstance(v, dict) and all(key in _LAYOUT and _LAYOUT[key](item) for key, item in v.items()),
 )
+EDGES: Check = (
+    "2 to 129 ascending numbers",
+    lambda v: _list(2, 129, _plain)(v) and all(one < next_ for one, next_ in itertools.pairwise(v)),
+)
+RANGE: Check = ("two numbers, the lower one first", lambda v: _list(2, 2, _plain)(v) and v[0] <= v[1])
 CELLS: Check = ("1 to 256 lists of at most 32 whole numbers", _list(1, 256, _list(0, 32, is_whole)))
 INDEX: Check = ("a list of at most 32 whole numbers", _list(0, 32, is_whole))
 NAMES: Check = ("1 to 256 texts of at most 500 characters", _list(1, 256, NAME[1]))

@@ -9,7 +9,7 @@ import torch
 
 from weightlab.errors import BadMessage, NoValues
 from weightlab.jupyter import describe
-from weightlab.jupyter.fields import AXIS, CELLS, NAME, STATISTIC, TEXT, VIEW, WHERE
+from weightlab.jupyter.fields import AXIS, CELLS, EDGES, FLAG, NAME, RANGE, STATISTIC, TEXT, VIEW, WHERE
 from weightlab.jupyter.laid_out import profile_bytes
 from weightlab.jupyter.operation import Buffers, Json, Operation
 from weightlab.jupyter.targets import shown_cells, target_region
@@ -17,6 +17,7 @@ from weightlab.lab import Lab
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.see import colours
+from weightlab.see.bar import bar
 from weightlab.see.numbers import texts
 
 if TYPE_CHECKING:
@@ -34,6 +35,15 @@ def summary_of(session: Session, fields: Json, buffers: Sequence[Any], made: Buf
     # Past that a pass takes over a second, in which nothing else is answered: the sample stays, and says so.
     exact = info.numel <= _EXACT_UP_TO
     return {"name": info.name, "summary": describe.summary(shown(session.lab, fields), exact=exact)}
+
+
+def bar_of(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
+    """The histogram on the range that is looked at."""
+    info = session.lab.tree[fields["name"]]
+    low, high = fields["range"]
+    seen = bar(shown(session.lab, fields), fields["edges"], low, high, size=fields.get("size", False))
+    counts = {"counts": list(seen.counts), "above": seen.above, "below": seen.below, "exact": seen.exact}
+    return {"name": info.name, "bar": {**counts, "sampled": seen.sampled}}
 
 
 def profile_of(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
@@ -111,6 +121,7 @@ _VIEW = {"view": VIEW}
 OPERATIONS: Mapping[str, Operation] = {
     "hello": Operation(hello, {}, reads=True),
     "summary": Operation(summary_of, {"name": NAME}, _VIEW, reads=True),
+    "bar": Operation(bar_of, {"name": NAME, "edges": EDGES, "range": RANGE}, {**_VIEW, "size": FLAG}, reads=True),
     "profile": Operation(profile_of, {"name": NAME, "axis": AXIS, "stat": STATISTIC}, _VIEW, reads=True),
     "read": Operation(read_cells, {"name": NAME, "cells": CELLS}, _VIEW, reads=True),
     "region": Operation(region_of, {"name": NAME, "text": TEXT}, {"where": WHERE}, reads=True),

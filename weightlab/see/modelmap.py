@@ -93,14 +93,23 @@ def _colours(figure: LabFigure, axes: Axes, tiles: Sequence[Tile], across: int, 
     positive = [value for value in values if value > 0]
     logarithmic = colour != "zeros" and bool(positive)
     low, high = (min(positive), max(positive)) if logarithmic else (0.0, 1.0)
-    norm = LogNorm(low, high if high > low else low * 1.01) if logarithmic else Normalize(low, high)
+    # Ticks of a logarithmic axis go a power past both ends, where float64 has none: there the exponents are drawn.
+    far = logarithmic and not (low > 1e-290 and high < 1e290)
+    if far:
+        norm: Normalize = Normalize(math.log10(low), math.log10(high) if high > low else math.log10(low) + 0.01)
+    else:
+        norm = LogNorm(low, high if high > low else low * 1.01) if logarithmic else Normalize(low, high)
     shade = ScalarMappable(norm, "viridis")
     for number, tile in enumerate(tiles):
         value = math.nan if tile.value is None else tile.value
         known = math.isfinite(value) and (value > 0 or not logarithmic)
-        axes.add_patch(_square(*_at(number, across), shade.to_rgba(np.asarray(value)) if known else _NONE))
+        axes.add_patch(
+            _square(
+                *_at(number, across), shade.to_rgba(np.asarray(math.log10(value) if far else value)) if known else _NONE
+            )
+        )
     if values:
-        figure.colorbar(shade, ax=axes, shrink=0.8, label=colour)
+        figure.colorbar(shade, ax=axes, shrink=0.8, label=f"log10 of {colour}" if far else colour)
 
 
 def _square(left: float, top: float, colour: Any) -> Any:

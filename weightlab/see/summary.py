@@ -88,7 +88,7 @@ def summarize(
     """
     with writing(tensor):
         tensor = tensor.detach()
-        sample = _line(_spread(tensor, SAMPLE))
+        sample = _line(spread(tensor, SAMPLE))
         looked = tensor if exact or sample.size == tensor.numel() else torch.from_numpy(sample)
         finite = sample[np.isfinite(sample)]
         with np.errstate(over="ignore"):  # an infinite pivot is none
@@ -172,7 +172,7 @@ def _moments(looked: Tensor, pivot: float) -> reading.Moments:
     low, high = math.inf, -math.inf
     total = squares = 0.0
     done = zero = nan = positive = negative = 0
-    for chunk in _chunks(looked):
+    for chunk in chunks(looked):
         report(done, looked.numel(), f"counting {looked.numel():,} cells")
         done += chunk.numel()
         good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]
@@ -193,7 +193,7 @@ def _moments(looked: Tensor, pivot: float) -> reading.Moments:
 def _scaled(looked: Tensor, low: float, high: float, number: int) -> tuple[float, float, float]:
     """Mean, std and l2 of numbers divided by a power of two near the largest: 1e200 has no square, nor has 1e-200."""
     scale = math.ldexp(1.0, math.frexp(max(abs(low), abs(high)))[1] - 1)
-    good = [chunk[chunk.isfinite()] / scale for chunk in _chunks(looked)]
+    good = [chunk[chunk.isfinite()] / scale for chunk in chunks(looked)]
     mean = math.fsum(float(part.sum()) for part in good) / number
     squares = math.fsum(float(part.dot(part)) for part in good)
     centred = math.fsum(float((part - mean).square().sum()) for part in good)
@@ -227,22 +227,25 @@ _AS_THEY_ARE = (
 )
 
 
-def _chunks(tensor: Tensor) -> Iterator[Tensor]:
+def chunks(tensor: Tensor) -> Iterator[Tensor]:
     """The cells as 1-D float64 pieces, without a copy of the whole."""
+    return map(_real, pieces(tensor))
+
+
+def pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Views of a few million cells each."""
     if tensor.numel() <= _CHUNK:
         if tensor.numel():
-            yield _real(tensor)
+            yield tensor
         return
     if tensor.is_contiguous():
-        for piece in tensor.view(-1).split(_CHUNK):
-            yield _real(piece)
+        yield from tensor.view(-1).split(_CHUNK)
         return
     axis = max(range(tensor.ndim), key=lambda a: tensor.shape[a])
-    for piece in tensor.split(max(1, tensor.shape[axis] * _CHUNK // tensor.numel()), axis):
-        yield _real(piece)
+    yield from tensor.split(max(1, tensor.shape[axis] * _CHUNK // tensor.numel()), axis)
 
 
-def _spread(tensor: Tensor, most: int) -> Tensor:
+def spread(tensor: Tensor, most: int) -> Tensor:
     """At most about `most` cells, evenly spread over every axis: a strided view."""
     steps = [1] * tensor.ndim
     while math.prod(-(-size // step) for size, step in zip(tensor.shape, steps, strict=True)) > most:
@@ -259,7 +262,7 @@ def _extremes(tensor: Tensor) -> tuple[float, float]:
         low, high = (float(end) for end in torch.aminmax(tensor))
         if math.isfinite(low) and math.isfinite(high):
             return low, high
-    ends = [(float(good.min()), float(good.max())) for c in _chunks(tensor) if (good := c[c.isfinite()]).numel()]
+    ends = [(float(good.min()), float(good.max())) for c in chunks(tensor) if (good := c[c.isfinite()]).numel()]
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (math.nan, math.nan)
 
 
@@ -286,7 +289,7 @@ def _binned(looked: Tensor, low: float, high: float, bins: int) -> Tensor:
     """By index instead of torch.histc: the same on every device, and safe where high - low overflows."""
     counts = torch.zeros(bins, dtype=torch.float64)
     done = 0
-    for chunk in _chunks(looked):
+    for chunk in chunks(looked):
         report(done, looked.numel(), f"counting {looked.numel():,} cells")
         done += chunk.numel()
         good = chunk if bool(chunk.sum().isfinite()) else chunk[chunk.isfinite()]

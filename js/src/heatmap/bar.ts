@@ -1,5 +1,5 @@
 /** The axis of the colour bar: where a value stands, which numbers are written, how high the histogram is. Pure. */
-import type { Summary } from "../kernel/protocol";
+import type { BarCounts, Summary } from "../kernel/protocol";
 import { ticks } from "./numbers";
 import { bend, type Scale, unbend } from "./scale";
 
@@ -10,6 +10,8 @@ export interface BarAxis {
   curve: Scale["curve"];
   knee: number;
 }
+
+const ROWS = 64;
 
 /** The bar goes on beyond the range by at most this share of it: far outliers must not press the colours into a line. */
 const BEYOND = 0.5;
@@ -36,6 +38,19 @@ export const shareOf = (value: number, { from, to, curve, knee }: BarAxis): numb
 export const valueAt = (share: number, { from, to, curve, knee }: BarAxis): number =>
   unbend(to - share * (to - from), curve, knee);
 
+/** Ends of the bar's rows, from the bottom. */
+export const edgesOf = (axis: BarAxis): number[] =>
+  Array.from({ length: ROWS + 1 }, (_, i) => valueAt(1 - i / ROWS, axis));
+
+/** Whether the summary's histogram says less than the bar has room for: its bins are wider than a row, or reach over an end. */
+export function isCoarse({ min, max, histogram }: Summary, axis: BarAxis, scale: Scale): boolean {
+  if (min === null || max === null) return false;
+  if (axis.curve !== "linear" || min < scale.low || max > scale.high) return true;
+  return (
+    (histogram.high - histogram.low) / Math.max(1, histogram.counts.length) > ((axis.to - axis.from) / ROWS) * 1.001
+  );
+}
+
 export interface Bars {
   /** From the top; `share` of the longest. */
   bars: { y: number; height: number; share: number }[];
@@ -44,8 +59,6 @@ export interface Bars {
   /** Whether more may lie outside: a bin of the histogram reaches over an end of the range. */
   least: { above: boolean; below: boolean };
 }
-
-const ROWS = 64;
 
 /**
  * The histogram on the bar's axis, and how many values lie outside the range. The kernel's bins are equally wide in value;
@@ -92,9 +105,29 @@ export function barsOf(summary: Summary, axis: BarAxis, scale: Scale): Bars {
     const at = Math.floor(shareOf(low, axis) * ROWS);
     if (at >= 0 && at <= ROWS) rows[Math.min(at, ROWS - 1)] = counts.reduce((sum, count) => sum + count, 0);
   }
-  const most = Math.sqrt(Math.max(1e-9, ...rows));
-  const bars = Array.from(rows, (count, row) => ({ y: row / ROWS, height: 1 / ROWS, share: Math.sqrt(count) / most }));
-  return { bars: bars.filter(({ share }) => share > 0), above, below, least };
+  return { bars: barsFrom(rows), above, below, least };
+}
+
+/** Lengths of rows that are counted from the top: by the root, so that a few cells beside many are seen. */
+function barsFrom(rows: ArrayLike<number>): Bars["bars"] {
+  const most = Math.sqrt(Math.max(1e-9, ...Array.from(rows)));
+  const bars = Array.from(rows, (count, row) => ({
+    y: row / rows.length,
+    height: 1 / rows.length,
+    share: Math.sqrt(count) / most,
+  }));
+  return bars.filter(({ share }) => share > 0);
+}
+
+/** What the kernel counted between `edgesOf` the axis. The extremes are of all cells, where the counts are of a sample. */
+export function barsCounted({ counts, above, below }: BarCounts, { min, max }: Summary, scale: Scale): Bars {
+  const size = scale.curve === "log" ? Math.max(Math.abs(min ?? 0), Math.abs(max ?? 0)) : max;
+  return {
+    bars: barsFrom(counts.toReversed()),
+    above: size !== null && Math.fround(size) > scale.high ? Math.max(1, above) : above,
+    below: scale.curve !== "log" && min !== null && Math.fround(min) < scale.low ? Math.max(1, below) : below,
+    least: { above: false, below: false },
+  };
 }
 
 export interface Tick {

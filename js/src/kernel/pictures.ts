@@ -124,6 +124,16 @@ export interface ThumbnailColumns {
   sampled: boolean[];
 }
 
+export interface BarCounts {
+  counts: number[];
+  above: number;
+  below: number;
+  /** Whether every cell is in `above` and `below`. */
+  exact: boolean;
+  /** How many cells the counts come from. */
+  sampled: number;
+}
+
 export interface Spectrum {
   matrix: [number, number];
   values: number[];

@@ -1,5 +1,6 @@
 /** The messages of docs/protocol.md. Field names are the wire's: snake_case on both sides. */
 import type {
+  BarCounts,
   FindWhat,
   GlanceColumns,
   Layout,
@@ -294,6 +295,11 @@ export interface Operations extends CheckupOperations {
   read: { request: { name: string; view?: string; cells: number[][] }; reply: { name: string; texts: string[] } };
   glances: { request: { names: string[]; view?: string }; reply: { glances: GlanceColumns; left: string[] } };
   thumbnails: { request: { names: string[] }; reply: { thumbnails: ThumbnailColumns; left: string[] } };
+  /** The histogram on the range that is looked at: cells between edges, from the lower end of the bar on. */
+  bar: {
+    request: { name: string; view?: string; edges: number[]; range: [number, number]; size?: boolean };
+    reply: { name: string; bar: BarCounts };
+  };
   spectrum: {
     request: { name: string; view?: string; stop?: boolean };
     reply: { name: string; share: number; spectrum: Spectrum | null };

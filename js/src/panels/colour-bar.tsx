@@ -1,10 +1,11 @@
 /** The scale beside the picture: colours, histogram of the values, round numbers, and what has a mark of its own. */
 import type { ComponentChildren } from "preact";
-import { type BarAxis, type Bars, barsOf, barTicks, valueAt } from "../heatmap/bar";
+import { type BarAxis, type Bars, barTicks, valueAt } from "../heatmap/bar";
 import { type Colours, css, rgb } from "../heatmap/colormap";
 import { grouped, short } from "../heatmap/numbers";
 import { ABOVE_ENTRY, BELOW_ENTRY, entryOf, NAN_ENTRY, POSITIVE_ENTRY, type Scale } from "../heatmap/scale";
 import type { Summary } from "../kernel/protocol";
+import type { Seen } from "./seen-counts";
 
 const STOPS = 127;
 const NONE: Bars = { bars: [], above: 0, below: 0, least: { above: false, below: false } };
@@ -17,6 +18,8 @@ function gradient(colours: Colours, axis: BarAxis, scale: Scale): string {
 
 interface Props {
   summary: Summary | null;
+  /** Its histogram on the bar. */
+  seen: Seen | null;
   axis: BarAxis;
   scale: Scale;
   /** As drawn on the cells: what is not picked is faded. */
@@ -30,9 +33,9 @@ interface Props {
   children?: ComponentChildren;
 }
 
-export function ColourBar({ summary, axis, scale, colours, plain, height, over, children }: Props) {
-  const seen = summary && summary.count > 0 ? barsOf(summary, axis, scale) : NONE;
-  const how = (side: "above" | "below") => (seen.least[side] ? "at least " : summary?.exact === false ? "about " : "");
+export function ColourBar({ summary, seen: counted, axis, scale, colours, plain, height, over, children }: Props) {
+  const seen = counted?.bars ?? NONE;
+  const how = (side: "above" | "below") => (seen.least[side] ? "at least " : counted?.exact === false ? "about " : "");
   // The chips stand below and take their room from the bar.
   const chips = [
     {
@@ -49,7 +52,7 @@ export function ColourBar({ summary, axis, scale, colours, plain, height, over, 
     },
     { many: summary?.nan ?? 0, text: `${grouped(summary?.nan ?? 0)} NaN`, entry: NAN_ENTRY, mark: "×" },
     { many: summary?.inf ?? 0, text: `${grouped(summary?.inf ?? 0)} inf`, entry: POSITIVE_ENTRY, mark: "▲" },
-    { many: summary?.exact === false ? 1 : 0, text: "sampled", entry: -1, mark: "" },
+    { many: summary?.exact === false || counted?.sampled ? 1 : 0, text: "sampled", entry: -1, mark: "" },
   ].filter(({ many }) => many >= 1);
   const room = Math.max(1, height - chips.length * 22 - 80);
   return (

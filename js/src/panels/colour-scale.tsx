@@ -6,6 +6,7 @@ import type { Store } from "../state/store";
 import { BarHandles } from "./bar-handles";
 import { ColourBar } from "./colour-bar";
 import { ColourControls } from "./colour-controls";
+import { useSeen } from "./seen-counts";
 
 export function ColourScale({ store, actions, height }: { store: Store; actions: Actions; height: number }) {
   const { plain, colours, scale } = lookOf(store);
@@ -13,7 +14,7 @@ export function ColourScale({ store, actions, height }: { store: Store; actions:
   const axis = store.held_axis.value ?? barAxis(scale, summary);
   return (
     <ColourBar
-      {...{ summary, axis, scale, colours, plain, height }}
+      {...{ summary, seen: useSeen(store, actions, axis, scale), axis, scale, colours, plain, height }}
       over={<BarHandles store={store} axis={axis} scale={scale} />}
     >
       <ColourControls store={store} actions={actions} scale={scale} />
