@@ -1,11 +1,13 @@
 /** One finding of the diagnosis, or one cause of the check: what, how it was seen, who suffers, and what can be done. */
 import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import type { Finding } from "../kernel/checkup";
 import type { Cause } from "../kernel/protocol";
 import { doctorOf } from "../state/checkup";
 import type { Page } from "../state/view";
 import { headline, kindWords, victims } from "./finding-words";
 import { plural } from "./format";
+import { reveal } from "./reveal";
 import { SEVERITY_WORDS, SeveritySign, StatusSign, statusWords } from "./sign";
 
 /** A finding as it is shown: `mends` says that there is something to press, also where nobody knows yet what it would do. */
@@ -38,6 +40,13 @@ interface Props {
 
 export function FindingCard({ page, told, fold, brief }: Props) {
   const open = fold?.open ?? true;
+  const card = useRef<HTMLElement>(null);
+  /** What opens by itself leaves the list where it is. */
+  const pressed = useRef(false);
+  useEffect(() => {
+    if (open && pressed.current && card.current) reveal(card.current);
+    pressed.current = false;
+  }, [open]);
   const heading = headline(told);
   const place = told.at || told.name;
   const head = (
@@ -59,13 +68,22 @@ export function FindingCard({ page, told, fold, brief }: Props) {
   );
   return (
     <article
+      ref={card}
       class={`wl-card wl-finding wl-${told.severity}${open ? "" : " wl-folded"}`}
       data-kind={told.kind}
       data-severity={told.severity}
       aria-label={`${SEVERITY_WORDS[told.severity]}: ${heading}`}
     >
       {fold ? (
-        <button type="button" class="wl-finding-head" aria-expanded={open} onClick={fold.toggle}>
+        <button
+          type="button"
+          class="wl-finding-head"
+          aria-expanded={open}
+          onClick={() => {
+            pressed.current = true;
+            fold.toggle();
+          }}
+        >
           {head}
         </button>
       ) : (
@@ -79,6 +97,11 @@ export function FindingCard({ page, told, fold, brief }: Props) {
 function FindingBody({ page, told }: { page: Page; told: Told }) {
   const doctor = doctorOf(page);
   const explained = useSignal<string | null>(null);
+  const explanation = useRef<HTMLParagraphElement>(null);
+  const acts = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (explanation.current) reveal(explanation.current, { below: acts.current?.offsetHeight ?? 0 });
+  }, [explained.value]);
   const { show, region } = told;
   const busy = doctor.doing.value !== "" || page.store.kernel.value === "restarted";
 
@@ -114,7 +137,12 @@ function FindingBody({ page, told }: { page: Page; told: Told }) {
           <span>{told.repair ? "Repair" : "Advice"}</span> {told.repair ?? told.advice}
         </p>
       )}
-      <div class="wl-finding-acts">
+      {explained.value !== null && (
+        <p ref={explanation} class="wl-explained">
+          {explained.value}
+        </p>
+      )}
+      <div ref={acts} class="wl-finding-acts">
         {show !== null && (
           <button type="button" class="wl-ghost" title={`${show}${region ?? ""}`} onClick={() => void showMe()}>
             Show me
@@ -135,7 +163,6 @@ function FindingBody({ page, told }: { page: Page; told: Told }) {
           Explain
         </button>
       </div>
-      {explained.value !== null && <p class="wl-explained">{explained.value}</p>}
     </div>
   );
 }

@@ -168,7 +168,7 @@ function State({ page, doctor }: Part) {
   return (
     <>
       {old && (
-        <p class="wl-hint">
+        <p class="wl-hint wl-late">
           Seen at revision {found.revision}; the model has changed since.{" "}
           <button
             type="button"

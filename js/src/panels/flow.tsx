@@ -51,7 +51,9 @@ function Charts({ page, large }: { page: Page; large: boolean }) {
             : "The signal through the layers is measured by a diagnosis, which runs the model once forward and backward."}
         </p>
       )}
-      {old && <p class="wl-hint">The signal is that of revision {found.revision}; the model has changed since.</p>}
+      {old && (
+        <p class="wl-hint wl-late">The signal is that of revision {found.revision}; the model has changed since.</p>
+      )}
     </>
   );
 }

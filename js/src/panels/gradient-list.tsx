@@ -7,6 +7,7 @@ import type { Page } from "../state/view";
 import { FindingCard, toldCause } from "./finding-card";
 import { nameTail } from "./format";
 import { barScale, causesOf, normText, ratioText, rowText } from "./gradient-rows";
+import { reveal } from "./reveal";
 import { StatusSign, statusWords } from "./sign";
 import { useSight } from "./use-window";
 
@@ -28,13 +29,8 @@ export function GradientList({ page, report, rows }: { page: Page; report: Repor
   useLayoutEffect(() => {
     cardHeight.value = card.current?.offsetHeight ?? 0;
   });
-  // A cause that opens below the fold would look as if the click did nothing.
   useEffect(() => {
-    const list = box.current;
-    if (!list || !card.current) return;
-    // Not scrollIntoView: it would move the notebook, too.
-    const below = card.current.getBoundingClientRect().bottom - list.getBoundingClientRect().bottom;
-    if (below > 0) list.scrollTop += Math.min(below, card.current.offsetTop - list.offsetTop - list.scrollTop - ROW);
+    if (card.current) reveal(card.current, { above: ROW });
   }, [opened.value]);
 
   let start = 0;

@@ -103,7 +103,10 @@ function Loss({ report }: { report: Report }) {
   const now = report.loss === null ? report.loss_text : number(report.loss);
   return (
     <span class="wl-loss wl-num" title={`Loss ${report.loss_text || now}`}>
-      loss {report.loss_before !== null && report.loss_before !== report.loss && `${number(report.loss_before)} → `}
+      <span>loss&nbsp;</span>
+      {report.loss_before !== null && report.loss_before !== report.loss && (
+        <span>{number(report.loss_before)} →&nbsp;</span>
+      )}
       <b>{now}</b>
     </span>
   );

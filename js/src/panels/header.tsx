@@ -44,7 +44,7 @@ export function Header({ store, actions, view }: Page) {
       )}
       <span class="wl-grow" />
       <span class="wl-group" role="group" aria-label="Stage">
-        {STAGES.filter(([stage]) => stage !== "flow" || !slim).map(([stage, label, title]) => (
+        {STAGES.map(([stage, label, title]) => (
           <button
             key={stage}
             type="button"

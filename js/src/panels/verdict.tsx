@@ -1,11 +1,14 @@
 /** The right side: gradients, and what is kept of the past. A tab under the picture where the page is narrow. */
+import { useEffect } from "preact/hooks";
+import { checkFirst } from "../state/first-check";
 import type { Page } from "../state/view";
 import { Gradients } from "./gradients";
 import { History } from "./history";
 import { Holds, Snapshots } from "./keepsakes";
 
 export function Verdict(page: Page) {
-  const { view } = page;
+  const { store, actions, view } = page;
+  useEffect(() => checkFirst(store, actions), [store, actions]);
   const wide = view.width.value === "wide";
   // Under the edit bar stands the window that is open: it gets its room.
   const open = wide || view.verdict.value || view.dialog.value !== null;
