@@ -24,7 +24,7 @@ CUT = """foot => [...foot.querySelectorAll('.wl-read, .wl-read > *')]
     .map(each => each.className)"""
 
 
-def test_the_read_out_is_whole_and_the_count_outside_the_range_is_not_too_high(open_notebook: Open) -> None:
+def test_the_read_out_is_whole_and_the_count_outside_the_range_is_exact(open_notebook: Open) -> None:
     live = open_notebook(MODEL, "lab")
     live.run_all()
     widget = live.widget()
@@ -36,6 +36,18 @@ def test_the_read_out_is_whole_and_the_count_outside_the_range_is_not_too_high(o
         widget.page.mouse.move(*widget.point_of("big", (200, 300)))
         expect(widget.root.locator(".wl-read")).to_contain_text("cells,")  # of the bin, and its range
         assert widget.root.locator(".wl-foot").evaluate(CUT) == [], width
-    # 99 % of the cells are inside; the histogram's bins are 15,000 wide.
+        # It stands where the last rows are, unless they are pointed at.
+        x, y = widget.point_of("big", (1490, 300))
+        widget.page.mouse.move(x, y)
+        expect(widget.readout).to_contain_text("[149")
+        box = widget.root.locator(".wl-read").bounding_box()
+        assert box is not None
+        assert not box["y"] - 2 < y < box["y"] + box["height"] + 2, width
+    # 99 % of the cells are inside; the histogram's bins are 15,000 wide, so that the kernel counts for the range.
     widget.root.get_by_label("Colour range").select_option("robust")
-    expect(widget.root.locator(".wl-scale")).to_contain_text(re.compile(r"at least 1 above"))
+    expect(widget.root.locator(".wl-scale-bar")).to_have_attribute("data-high", re.compile(r"^\d\."))
+    high = widget.root.locator(".wl-scale-bar").get_attribute("data-high")
+    above = live.value(f"int((model.big > {high}).sum())")
+    assert above > 1000
+    expect(widget.root.locator(".wl-scale")).to_contain_text(re.compile(rf"(?<![\d,]){above:,} above"))
+    expect(widget.root.locator(".wl-scale")).not_to_contain_text("at least")

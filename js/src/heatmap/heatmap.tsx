@@ -43,6 +43,9 @@ export function HeatmapView({ store, actions, pair, part = "heatmap", caption, c
     const made = new Picture(host, store, actions, cache ?? new Map());
     const ended = new AbortController();
     listen(made, ended.signal);
+    const aside = ({ clientY }: PointerEvent) =>
+      host.nextElementSibling?.classList.toggle("wl-aside", clientY > host.getBoundingClientRect().bottom - 76);
+    host.addEventListener("pointermove", aside, ended);
     const leave = pair.join(made);
     picture.value = made;
     return () => {
