@@ -341,3 +341,19 @@ test("three sentences about a kind are asked for once", async () => {
   expect(await second).toBe(await first);
   expect(sent("explain")).toBe(1);
 });
+
+test("a wish to cancel what has not begun is told again until it is heard", async () => {
+  void doctor.diagnose();
+  void doctor.cancel();
+  expect(doctor.ending.value).toBe(true);
+  model.answer("cancel", { cancelled: false }, 1);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(sent("cancel")).toBe(2);
+  expect(model.last("cancel").content["request"]).toBe(model.last("diagnose").content["id"]);
+  model.answer("cancel", { cancelled: true }, 1);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(sent("cancel")).toBe(2);
+  model.refuse("diagnose", "Cancelled", "Cancelled while diagnosing.");
+  await settle();
+  expect(doctor.ending.value).toBe(false);
+});
