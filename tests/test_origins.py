@@ -337,3 +337,52 @@ def test_the_victims_of_a_saturated_gate_are_those_before_it():
         model.gate.weight *= 400
     (one,) = found(model).of("saturated")
     assert set(one.affects) == {"enter.weight", "gate.weight"}
+
+
+class Experts(nn.Module):
+    """A mixture that calls the experts that were chosen, and no others."""
+
+    def __init__(self, broken=None) -> None:
+        super().__init__()
+        self.enter, self.router, self.leave = nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(8, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)) for _ in range(6))
+        self.broken = broken
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.enter(x))
+        h = self.broken(h) if self.broken else h
+        share, chosen = self.router(h).softmax(-1).max(-1)
+        out = torch.zeros_like(h)
+        for number, expert in enumerate(self.experts):
+            rows = (chosen == number).nonzero()[:, 0]
+            if len(rows):
+                out = out.index_add(0, rows, expert(h[rows]) * share[rows, None])
+        return self.leave(h + out)
+
+
+@pytest.mark.parametrize("fault", ["dead", "nan", "zero"])
+def test_experts_that_a_broken_router_did_not_choose_are_victims_of_what_broke_it(fault):
+    """G3: one origin; without one an expert that did not run is told."""
+    model = Experts((lambda h: h * 0) if fault == "zero" else None)
+    with torch.no_grad():
+        if fault == "dead":
+            model.enter.bias.fill_(-20)
+        elif fault == "nan":
+            model.enter.weight[0, 0] = math.nan
+    diagnosis = found(model)
+    expected = {
+        "dead": ("dead_relu", "enter.bias"),
+        "nan": ("nonfinite_weight", "enter.weight"),
+        "zero": ("zero_path", ""),
+    }
+    assert said(diagnosis) == [expected[fault]]
+    idle = [one for one in diagnosis.of("unreached") if one.at.startswith("experts.")]
+    assert idle
+    assert {name for one in idle for name in one.affects} <= set(diagnosis.serious[0].affects)
+
+
+def test_an_expert_that_a_healthy_router_did_not_choose_is_told():
+    model = Experts()
+    with torch.no_grad():
+        model.router.bias[2] = -50
+    assert ("unreached", "experts.2") in [(one.kind, one.at) for one in found(model).serious]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from weightlab.check import broken, silent
+from weightlab.check import broken, silent, vanishing
 from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, Severity
 from weightlab.check.roles import Roles
 
@@ -25,7 +25,7 @@ def find_causes(evidence: Evidence) -> tuple[Cause, ...]:
     broken.cut_off(evidence, found)
     silent.unused(evidence, found)
     silent.silent(evidence, found)
-    broken.weak(evidence, found)
+    vanishing.weak(evidence, found)
     missing = [
         name
         for name, status in evidence.status.items()

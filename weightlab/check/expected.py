@@ -61,6 +61,7 @@ class Layer:
         activation: what it enters first.
         first: it is fed by the data itself, no other layer before it.
         ops: indices of the Ops that use it; () where the model did not run.
+        factor: the Op of the largest plain factor behind it, and by how much that multiplies; None without one.
     """
 
     name: str
@@ -78,6 +79,12 @@ class Layer:
     activation: str = "linear"
     first: bool = False
     ops: tuple[int, ...] = ()
+    factor: tuple[int, float] | None = None
+
+    @property
+    def own_gain(self) -> float:
+        """The gain of the weight alone, without the plain factors behind it."""
+        return self.size * math.sqrt(self.fan_in)
 
     @property
     def frequencies(self) -> bool:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from weightlab.check.evidence import Cause, Evidence, number, region_text, units_text
+from weightlab.check.evidence import MULTIPLY, Cause, Evidence, number, region_text, units_text
 from weightlab.check.measures import Op
 from weightlab.check.zeros import upstream
 
@@ -15,6 +15,7 @@ from weightlab.check.zeros import upstream
 FAR_OUT = 4.0
 # torch's own biases are below 1; this many times a signal of unit size they are an accident.
 SHIFTED = 8.0
+SCALES = {*MULTIPLY, "div", "__truediv__", "divide"}
 # Functions of one cell each with a flat end on either side, or below.
 FLAT_ENDS = {
     *("sigmoid", "tanh", "hardtanh", "hardsigmoid", "erf", "softsign"),
@@ -48,6 +49,9 @@ def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: 
     elif far is not None:
         weight = far[0]
         text += f", because {far[1]}, further up"
+    elif (factor := _factor(evidence, op)) is not None:
+        weight = None
+        text += f", because {factor.where} makes its input as large as {number(reach or 0.0)}"
     elif weight is not None and reach is not None:
         text += f", because {weight} makes its input as large as {number(reach)}"
     seen = [came, f"largest |output| {number(made)}"]
@@ -65,6 +69,17 @@ def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: 
         push[0] if push else weight,
         region_text(where) if push else None,
     )
+
+
+def _factor(evidence: Evidence, op: Op) -> Op | None:
+    """A plain factor between the layer before and this Op that makes the signal far larger than that layer did."""
+    for source in upstream(evidence, op):
+        if evidence.weights(source):
+            return None
+        fed = max((out.largest for each in evidence.data(source) for out in each.outs), default=0.0)
+        if source.name in SCALES and source.outs and fed > 0 and source.outs[0].largest > SHIFTED * fed:
+            return source
+    return None
 
 
 def _shift_further_up(evidence: Evidence, op: Op) -> tuple[str, str] | None:

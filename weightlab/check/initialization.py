@@ -7,52 +7,36 @@ case. One finding per origin: what follows from it stands in `affects`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from weightlab.check import broken as broken_rules
-from weightlab.check import held, norms, rank, scale, structure, symmetry
+from weightlab.check import held, norms, rank, scale, structure, symmetry, vanishing
 from weightlab.check.depth import shrinks_by_depth
-from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, names_text
+from weightlab.check.evidence import Cause, Found, names_text
 from weightlab.check.expected import Layer, Scheme, layers_by_type
+from weightlab.check.experts import not_chosen
 from weightlab.check.finding import Diagnosis, Finding
 from weightlab.check.gates import shut_gate
 from weightlab.check.gradients import Observation, observe
 from weightlab.check.layers import Heard, layers_that_ran
 from weightlab.check.listening import Listening
 from weightlab.check.measures import tensors_in
-from weightlab.check.mending import repair_of
+from weightlab.check.origins import ZEROS, join_causes
 from weightlab.check.probe import Probe
+from weightlab.check.recurrence import grows
 from weightlab.check.repair import Repair
 from weightlab.check.repairs import not_finite
 from weightlab.check.roles import Roles
 from weightlab.check.shut import shut as zero_cuts
 from weightlab.check.signal import Signal, signal
 from weightlab.check.sizes import weak
-from weightlab.check.zeros import all_zero_along
 from weightlab.edit.operations import Edit
 from weightlab.errors import ProbeFailed
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.progress import report, share
-
-# What a weight of a wrong scale does to the gradients is not an origin of its own.
-FOLLOWS = {
-    # Through equal rows δ comes back as its sum, and over the classes of a softmax that is 0.
-    "vanishing": ("scale_low", "scale_high", "saturated", "symmetric_units"),
-    # A BatchNorm that is fed a constant divides by the root of its eps, on the way back too.
-    "exploding": ("scale_high", "zero_weight", "zero_norm_scale"),
-    "nonfinite_activation": ("scale_high", "nonfinite_weight"),
-    "zero_path": ("not_a_parameter",),
-}
-ZEROS = "The input is zero"
-# Zero gradients of which the check found no origin follow from one of these where there is one.
-SILENCING = (
-    *("zero_norm_scale", "zero_weight", "dead_relu", "symmetric_units", "saturated", "not_a_parameter"),
-    *("zero_path", "detached", "nonfinite_weight"),
-)
 
 
 def diagnose(
@@ -70,72 +54,105 @@ def diagnose(
     Args:
         keep, take: names whose gradients are handed over with the check, as in `observe`, and who takes them.
     """
+    look = _look(tree, probe, keep, take)
+    found = _structure(tree, probe, optimizer, look)
+    found += _weights(tree, look)
+    _tell(95, "causes")
+    if look.seen is None or not look.seen.evidence.names("nonfinite"):  # else the causes tell of them
+        found += _not_finite(tree, look.layers, look.scheme)
+    if look.seen is None or look.roles is None or look.heard is None or look.listening is None:
+        found += _batch_not_finite(probe, look.layers)
+        return Diagnosis(found + _frozen(tree), Signal(), None, look.failure)
+    evidence = look.seen.evidence
+    found += _batch_of_zeros(probe, look.seen, look.layers)
+    named = {finding.name for finding in found if finding.severity != "info"}
+    found += [f for f in zero_cuts(tree, look.layers, look.scheme, evidence, look.roles) if f.name not in named]
+    shut = (shut_gate(evidence, "", op, closing=True) for op in evidence.ops)
+    causes = (*filter(None, shut), *look.seen.report.causes, *_also_weak(tree, look.seen))
+    join_causes(found, causes, tree, look.layers, look.scheme, evidence)
+    not_chosen(found, evidence)
+    if not any(finding.kind in ("vanishing", "scale_low") for finding in found):
+        found += shrinks_by_depth(tree, look.layers, evidence, look.roles, look.heard)
+    found += _frozen(tree)
+    return Diagnosis(found, signal(evidence, look.listening, look.roles, look.layers), look.seen.report)
+
+
+@dataclass(slots=True)
+class _Look:
+    """What a run showed, None where there was none, and the layers with the rule that they follow."""
+
+    layers: list[Layer]
+    scheme: Scheme
+    seen: Observation | None = None
+    roles: Roles | None = None
+    listening: Listening | None = None
+    heard: Heard | None = None
+    failure: str = ""
+
+
+def _look(
+    tree: ParameterTree, probe: Probe, keep: tuple[str, ...], take: Callable[[Observation], None] | None
+) -> _Look:
     try:
         with share(0.0, 0.7):
-            seen: Observation | None = observe(tree, probe, Listening, keep)
-        failure = ""
-        if take is not None and seen is not None:
+            seen = observe(tree, probe, Listening, keep)
+        if take is not None:
             take(seen)
     except ProbeFailed as error:
-        seen, failure = None, str(error)
-    found: list[Finding] = []
-    evidence = seen.evidence if seen else None
-    roles = Roles(evidence) if evidence else None
-    listening = seen.recording if seen and isinstance(seen.recording, Listening) else None
-    heard = Heard(listening, roles) if listening and roles else None
-    if evidence and listening and roles:
-        layers = layers_that_ran(evidence, listening, roles)
-        known = {layer.name for layer in layers}
-        layers += [layer for layer in layers_by_type(tree) if layer.name not in known and _alone(tree, layer, known)]
-    else:
         layers = layers_by_type(tree)
-    usable = [layer for layer in layers if layer.size > 0]
-    scheme = Scheme(usable)
+        return _Look(layers, _scheme(layers), failure=str(error))
+    assert isinstance(seen.recording, Listening)
+    roles = Roles(seen.evidence)
+    layers = layers_that_ran(seen.evidence, seen.recording, roles)
+    known = {layer.name for layer in layers}
+    layers += [layer for layer in layers_by_type(tree) if layer.name not in known and _alone(tree, layer, known)]
+    return _Look(layers, _scheme(layers), seen, roles, seen.recording, Heard(seen.recording, roles))
 
+
+def _scheme(layers: list[Layer]) -> Scheme:
+    return Scheme([layer for layer in layers if layer.size > 0])
+
+
+def _structure(
+    tree: ParameterTree, probe: Probe, optimizer: torch.optim.Optimizer | None, look: _Look
+) -> list[Finding]:
+    """What is no parameter, has a wrong shape, or is not the optimizer's; layers of a wrong shape are looked at no further."""
     _tell(70, "structure")
-    found += structure.unregistered(tree, listening.mixing if listening else set())
-    found += structure.shapes(tree, True if seen else None if not failure else False)
+    found = structure.unregistered(tree, look.listening.mixing if look.listening else set())
+    found += structure.shapes(tree, True if look.seen else None if not look.failure else False)
     broken = {finding.name for finding in found if finding.kind == "shape_broken"}
-    layers = [layer for layer in layers if layer.name not in broken]
+    look.layers = [layer for layer in look.layers if layer.name not in broken]
     if optimizer is not None:
         found += held.optimizer(tree, probe, optimizer)
+    return found
+
+
+def _weights(tree: ParameterTree, look: _Look) -> list[Finding]:
+    """Rows alike, lost rank, wrong sizes, and the activations that these drive to their ends."""
+    seen, layers, scheme = look.seen, look.layers, look.scheme
+    evidence = seen.evidence if seen else None
     _tell(75, "symmetry")
     alike = symmetry.symmetry(tree, layers, scheme, evidence, seen.gradients if seen else {})
     passed = {finding.name for finding in alike if finding.kind == "symmetric_units"}
     _tell(80, "rank")
-    flat_ones = rank.rank(tree, layers, scheme, passed)
-    collapsed = {finding.name for finding in flat_ones}
+    flat = rank.rank(tree, layers, scheme, passed)
+    collapsed = {finding.name for finding in flat}
     # In a matrix of rank 1 some rows agree by chance: what they have in common is the rank.
-    found += [finding for finding in alike if finding.kind == "symmetric_units" or finding.name not in collapsed]
-    found += flat_ones
+    found = [finding for finding in alike if finding.kind == "symmetric_units" or finding.name not in collapsed]
+    found += flat
     _tell(90, "scale")
-    found += scale.scale(tree, [layer for layer in layers if layer.name not in passed], evidence, roles, heard)
-    found += norms.zero_scales(tree, evidence, roles)
-    if evidence and listening and roles:
-        flat = norms.saturated(tree, evidence, listening, roles, layers, scheme)
-        named = {cause.at for cause in seen.report.causes if cause.kind == "saturated"} if seen else set()
-        found += [finding for finding in flat if finding.at not in named]
-    _tell(95, "causes")
-    if not evidence or not evidence.names("nonfinite"):  # else the causes tell of them
-        found += _not_finite(tree, layers, scheme)
-    if seen is None:
-        found += _batch_not_finite(probe, layers)
-    else:
-        shut = (shut_gate(seen.evidence, "", op, closing=True) for op in seen.evidence.ops)
-        found += _batch_of_zeros(probe, seen, layers)
-        causes = (*filter(None, shut), *seen.report.causes, *_also_weak(tree, seen))
-        if roles is not None:
-            named = {finding.name for finding in found if finding.severity != "info"}
-            found += [f for f in zero_cuts(tree, layers, scheme, seen.evidence, roles) if f.name not in named]
-        told = [_of_cause(cause, tree, layers, scheme, seen.evidence) for cause in causes]
-        for finding in sorted(told, key=_lost):  # origins first
-            _join(found, finding)
-        _stuck_behind(found)
-        if roles is not None and heard is not None and not any(f.kind in ("vanishing", "scale_low") for f in found):
-            found += shrinks_by_depth(tree, layers, seen.evidence, roles, heard)
-    found += _frozen(tree)
-    shown = signal(evidence, listening, roles, layers) if evidence and listening and roles else Signal()
-    return Diagnosis(found, shown, seen.report if seen else None, failure)
+    sized = [layer for layer in layers if layer.name not in passed]
+    found += scale.scale(tree, sized, evidence, look.roles, look.heard)
+    if seen and look.heard:
+        large = {finding.name for finding in found if finding.kind == "scale_high"}
+        grown = grows(tree, seen.evidence, look.heard, seen.gradients, layers, scheme)
+        found += [finding for finding in grown if finding.name not in large]
+    found += norms.zero_scales(tree, evidence, look.roles)
+    if seen and look.listening and look.roles:
+        pushed = norms.saturated(tree, seen.evidence, look.listening, look.roles, layers, scheme)
+        named = {cause.at for cause in seen.report.causes if cause.kind == "saturated"}
+        found += [finding for finding in pushed if finding.at not in named]
+    return found
 
 
 def _tell(share_done: int, words: str) -> None:
@@ -146,95 +163,6 @@ def _alone(tree: ParameterTree, layer: Layer, known: set[str]) -> bool:
     """Whether a layer that no recorded function took stands for itself: not an original of a computed weight."""
     path = layer.name.rpartition(".")[0]
     return ".parametrizations." not in f".{path}." and not any(name.startswith(f"{path}.") for name in known)
-
-
-def _of_cause(cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence) -> Finding:
-    repair = repair_of(cause, tree, layers, scheme, evidence)
-    name = cause.name or cause.at
-    severity = cause.severity
-    if cause.kind == "zero_weight" and severity == "warning" and _long_silent(cause, tree, evidence):
-        severity = "info"
-    return Finding(
-        cause.kind,
-        name,
-        cause.affects,
-        severity,
-        cause.text,
-        cause.evidence,
-        repair,
-        cause.title,
-        cause.at,
-        cause.region,
-        str(cause.repair or ""),
-    )
-
-
-def _long_silent(cause: Cause, tree: ParameterTree, evidence: Evidence) -> bool:
-    """Whether zero filters have been zero for long: the running variance of the BatchNorm behind them has forgotten all else.
-
-    Weight decay does that to filters that a trained network has no use for; it is no accident of today's.
-    """
-    value = tree.tensor(cause.name).detach() if cause.name is not None and cause.name in tree else None
-    if value is None or value.ndim < 2:
-        return False
-    zero = all_zero_along(value, 0).cpu()
-    for op in evidence.consumers(cause.name or ""):
-        for user in (evidence.ops[index] for index in evidence.users[op.index]):
-            variance = getattr(tree.modules.get(user.path), "running_var", None)
-            if isinstance(variance, Tensor) and variance.numel() == zero.numel():
-                silent = variance.detach().cpu()
-                typical = silent[~zero].median() if bool((~zero).any()) else torch.zeros(())
-                return bool((silent[zero] < 1e-3 * typical).all())
-    return False
-
-
-def _join(found: list[Finding], finding: Finding) -> None:
-    """Add a cause, unless it is another sight of an origin that was found already: then that one gets its victims."""
-    lost = _lost(finding)
-    nothing = next((place for place, other in enumerate(found) if other.title == ZEROS), None)
-    if nothing is not None and finding.severity != "info" and finding.kind in ("zero_path", "vanishing", "dead_relu"):
-        other = found[nothing]
-        found[nothing] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
-        return
-    for place, other in enumerate(found):
-        if lost and other.severity != "info" and other.kind in SILENCING and not _lost(other):
-            found[place] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
-            return
-        same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached", other.kind)
-        follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
-        # Behind an infinite bias an activation is at its end.
-        follows |= (
-            finding.kind == "saturated" and other.kind == "nonfinite_weight" and _module(other) == _module(finding)
-        )
-        if (same and other.kind not in ("optimizer_stale", "optimizer_missing")) or follows:
-            worse = min(other.severity, finding.severity, key=SEVERITIES.index) if follows else other.severity
-            affects = tuple(dict.fromkeys((*other.affects, *finding.affects)))
-            seen = (*other.evidence, f"{finding.kind}: {finding.title or finding.text}") if follows else other.evidence
-            found[place] = replace(other, severity=worse, affects=affects, evidence=seen)
-            return
-    found.append(finding)
-
-
-def _lost(finding: Finding) -> bool:
-    """Whether this is no origin where there is another: a ReLU or a loss that is fed exactly 0, and what nobody could explain."""
-    if finding.kind == "dead_relu":
-        return finding.name == finding.at and "at or below 0" in finding.text
-    words = ("no single origin", "puts out exactly 0 in every cell", "and none is passed on")
-    return finding.kind == "zero_path" and any(said in finding.text for said in words)
-
-
-def _stuck_behind(found: list[Finding]) -> None:
-    """Weights that would leave zero by their gradient, were it not for another origin: they are its victims."""
-    for place, finding in enumerate(found):
-        if finding.kind != "zero_weight" or finding.region != "[...]" or finding.severity == "info":
-            continue
-        for other in found:
-            if other.severity != "info" and other.kind != "zero_weight" and finding.name in other.affects:
-                found[place] = replace(finding, severity="info")
-
-
-def _module(finding: Finding) -> str:
-    return finding.name.rpartition(".")[0]
 
 
 def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> list[Finding]:
@@ -301,7 +229,7 @@ def _also_weak(tree: ParameterTree, seen: Observation) -> tuple[Cause, ...]:
         return ()
     status = {name: "weak" if name in hidden else held for name, held in seen.evidence.status.items()}
     found = Found()
-    broken_rules.weak(replace(seen.evidence, status=status, cancelled=set(), exploding={}), found)
+    vanishing.weak(replace(seen.evidence, status=status, cancelled=set(), exploding={}), found)
     return tuple(found.causes.values())
 
 

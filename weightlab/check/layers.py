@@ -48,6 +48,11 @@ class Heard:
         heard = self._heard.get(op.index)
         return heard.out.rms if heard is not None and heard.out is not None else None
 
+    def gradient(self, op: Op) -> float | None:
+        """Root mean square of the gradient that arrived at what an Op put out."""
+        heard = self._heard.get(op.index)
+        return heard.gradient.rms if heard is not None and heard.gradient is not None else None
+
 
 def scaled(roles: Roles, op: Op) -> Op:
     """The Op itself, or the last of the plain factors that its output is multiplied by before anything else."""
@@ -59,6 +64,20 @@ def scaled(roles: Roles, op: Op) -> Op:
         if following.parameters or len(roles.fed_by(following)) != 1 or not following.module_type:
             return op
         op = following
+
+
+def _largest_factor(roles: Roles, heard: Heard, op: Op, end: Op) -> tuple[int, float] | None:
+    """Of the plain factors from a layer to where they end, the Op and the value of the one that is furthest from 1."""
+    found: tuple[int, float] | None = None
+    while op is not end:
+        following = roles.users(op)[0]
+        before, after = heard.out(op), heard.out(following)
+        if before and after:
+            value = after / before
+            if found is None or abs(math.log(value)) > abs(math.log(found[1])):
+                found = following.index, value
+        op = following
+    return found
 
 
 def layers_that_ran(evidence: Evidence, listening: Listening, roles: Roles) -> list[Layer]:
@@ -93,6 +112,7 @@ def layers_that_ran(evidence: Evidence, listening: Listening, roles: Roles) -> l
                 layer.gain = layer.gain if end is op and layer.direct else 0.0  # by which factor nobody knows
             elif layer.direct and made:
                 layer.gain *= out / made  # the plain factors; what a bias adds is no gain
+                layer.factor = _largest_factor(roles, heard, op, end)
             elif fed:
                 layer.gain = out / fed
             found[name] = layer

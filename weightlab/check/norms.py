@@ -12,6 +12,7 @@ from weightlab.check.listening import Listening
 from weightlab.check.measures import NORMS, Op
 from weightlab.check.repairs import fill, rescale
 from weightlab.check.roles import Roles
+from weightlab.check.scale import FAR, by_factor
 from weightlab.check.zeros import upstream
 from weightlab.model.tree import ParameterTree
 
@@ -94,6 +95,8 @@ def saturated(
             text += f", because {name} is {number(bias[1])} on average"
             repair = fill(tree, name, None, 0.0, f"Set {name} to 0.")
         elif source is not None:
+            if by_factor(source, scheme) and source.gain >= FAR * source.high:
+                continue  # the factor is told of, as `scale_high`
             name = source.name
             given = heard.fed(evidence.ops[source.ops[0]])
             if source.gain > source.high or given is None:

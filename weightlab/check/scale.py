@@ -37,7 +37,7 @@ def scale(
             continue
         finding = _alone(tree, layer, scheme, present, evidence, roles, heard)
         if finding is not None:
-            found[layer.name] = finding
+            found[layer.name] = _of_factor(finding, layer, scheme, evidence) or finding
     for kind in ("scale_low", "scale_high"):
         chained = _chain(present, evidence, roles, heard, kind)
         chained = [layer for layer in chained if layer.name not in found and layer.trained]
@@ -87,6 +87,36 @@ def _alone(
     if predicted is not None and layer.direct and lonely and layer.size / predicted >= far and layer.gain > layer.high:
         return _finding(tree, layer, scheme, "scale_high", layer.size / predicted, "the model's own scheme")
     return None
+
+
+def by_factor(layer: Layer, scheme: Scheme) -> bool:
+    """Whether a gain is off because of a plain factor: the weight is healthy without it, and no sibling is healthy with it."""
+    if layer.factor is None or abs(math.log(layer.factor[1])) < math.log(FAR):
+        return False
+    for peer in scheme.peers(layer):  # SIREN's factor of 30 belongs to the gain of all its layers
+        alike = peer.factor is not None and abs(math.log(peer.factor[1] / layer.factor[1])) < math.log(2)
+        if alike and peer.low / FAR < peer.gain < peer.high * FAR:
+            return False
+    return layer.low / FAR < layer.own_gain < layer.high * FAR
+
+
+def _of_factor(finding: Finding, layer: Layer, scheme: Scheme, evidence: Evidence | None) -> Finding | None:
+    """The finding about a plain factor behind a weight that is of a healthy size itself: the place is who multiplies."""
+    if evidence is None or layer.factor is None or not by_factor(layer, scheme):
+        return None
+    index, value = layer.factor
+    op = evidence.ops[index]
+    way = "small" if finding.kind == "scale_low" else "large"
+    text = (
+        f"{op.where}: it multiplies what {layer.name} puts out by {number(value)}; that weight's own gain of "
+        f"{number(layer.own_gain)} is healthy."
+    )
+    seen = (f"healthy schemes for {layer.name} have a gain from {number(layer.low)} to {number(layer.high)}",)
+    advice = f"Take the factor {number(value)} out of {op.path or 'the forward'}, or bring it nearer to 1."
+    title = f"{op.where} makes its signal too {way}"
+    return Finding(
+        finding.kind, op.path, (layer.name,), finding.severity, text, seen, None, title, op.path, advice=advice
+    )
 
 
 def _ends_quietly(layer: Layer, evidence: Evidence | None, roles: Roles | None) -> bool:
