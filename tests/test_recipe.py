@@ -122,6 +122,13 @@ def test_a_damaged_recipe_is_refused_and_changes_nothing(kind: str) -> None:
     assert str(caught.value).endswith(".")
 
 
+def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:  # J11
+    path = tmp_path / "list.json"
+    path.write_text("[]")
+    with pytest.raises(wl.EditRefused, match=r"list\.json holds a list, expected an object"):
+        wl.replay(path, net())
+
+
 def test_a_recipe_for_another_architecture_names_all_that_does_not_fit_before_any_change() -> None:
     other = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU())
     before = state(other)

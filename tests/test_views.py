@@ -47,6 +47,17 @@ def test_a_grad_that_is_there_comes_first_and_says_so() -> None:
     assert lab.views("0.weight") == ["value", "gradient", "check_gradient"]
 
 
+def test_statistics_are_those_of_the_view_and_of_the_cells() -> None:
+    model, batch = model_and_batch()
+    lab = wl.Lab(model, batch=batch, loss=F.cross_entropy)
+    part = lab["0.weight"][2:5]
+    gradient = plain_gradient(model, batch, "0.weight")[2:5].double()
+    assert part.summary("gradient").mean == pytest.approx(gradient.mean().item())
+    assert part.histogram(4, view="gradient").low == gradient.min().item()
+    with pytest.raises(wl.UnknownName, match="nowhere"):
+        part.summary("diff:nowhere")
+
+
 def test_a_later_check_renews_the_gradient_that_is_looked_at() -> None:
     model, batch = model_and_batch()
     lab = wl.Lab(model, batch=batch, loss=F.cross_entropy)

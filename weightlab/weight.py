@@ -7,39 +7,28 @@ detached copies: nothing that is done to them reaches the model.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor
 
 from weightlab.edit.linked import linked_edits
 from weightlab.edit.operations import Edit
 from weightlab.edit.readback import refuse_lost
 from weightlab.errors import EditRefused
-from weightlab.model import given, storage
-from weightlab.model.region import Region
-from weightlab.model.tree import TensorInfo
-from weightlab.see.layout import Layout
-from weightlab.see.profiles import Profile, profile
-from weightlab.see.spectrum import Spectrum, spectrum
-from weightlab.see.summary import BINS, Histogram, Summary, summarize
+from weightlab.handle import Handle, unwrapped
+from weightlab.model import given
 from weightlab.train.hold import Constraint, Kind
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from weightlab.lab import Lab
+    pass
 
 Number = bool | int | float | complex
 Moments = Literal["keep", "zero"] | None  # what the optimizer keeps for the cells: see Lab.apply
 
 
-class WeightRef:
+class WeightRef(Handle):
     """Names cells of one tensor of a Lab's model. Made by `lab["conv1.weight"]`, narrowed by indexing.
-
-    Attributes:
-        region: which cells of the tensor.
 
     Example:
         >>> w = lab["conv1.weight"]          # doctest: +SKIP
@@ -49,125 +38,11 @@ class WeightRef:
         >>> w[3] = torch.ones(3, 5, 5)       # broadcast and cast as torch's copy_
     """
 
-    __slots__ = ("_lab", "_name", "region")
-
-    def __init__(self, lab: Lab, info: TensorInfo, region: Region) -> None:
-        self._lab = lab
-        self._name = info.name
-        self.region = region
-
-    @property
-    def info(self) -> TensorInfo:
-        """Name, shape, dtype, device and ties of the whole tensor, as they are now."""
-        with self._lab.lock:
-            return self._lab.tree[self._name]
-
-    def __getitem__(self, index: Any) -> WeightRef:
-        """The part that `tensor[index]` would be.
-
-        Raises:
-            EditRefused: the index does not fit.
-        """
-        return WeightRef(self._lab, self.info, self.region.index(_unwrapped(index), self.info.title))
+    __slots__ = ()
 
     def __setitem__(self, index: Any, value: Tensor | Number | Sequence[Any]) -> None:
         """`copy_` into a part: broadcast and cast as torch does; what does not fit is refused."""
         self[index].copy_(value)
-
-    @property
-    def value(self) -> Tensor:
-        """A detached copy of the cells, on their device, shaped as `tensor[index]`."""
-        with self._lab.lock:
-            return storage.read(self._tensor(), self.region)
-
-    @property
-    def grad(self) -> Tensor | None:
-        """A detached copy of the cells' present `.grad`, or None where there is none."""
-        with self._lab.lock:
-            grad = self._lab.tree.tensor(self.info.name).grad
-            return None if grad is None else storage.read(grad, self.region)
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape of `value`."""
-        return torch.Size(self.region.view_shape)
-
-    def summary(self) -> Summary:
-        """Exact statistics of the cells. Cost: about ten passes over them in float64."""
-        with self._lab.lock:
-            return summarize(self._cells())
-
-    def histogram(self, bins: int = BINS) -> Histogram:
-        """Counts of the finite cells in `bins` equal bins between their extremes."""
-        bins = given.whole_number(bins, f"{self.info.title}: bins", 1, 65536)
-        with self._lab.lock:
-            return summarize(self._cells(), bins=bins).histogram
-
-    def profile(self, axis: int, view: str = "value") -> Profile:
-        """Norm, mean and share of zeros of each index of an axis, over these cells, in float64.
-
-        Args:
-            axis: of `value`; negative ones count from the end.
-            view: as in `plot`.
-
-        Raises:
-            EditRefused: there is no such axis, or no such view.
-
-        Example:
-            >>> lab["conv1.weight"].profile(0).norm  # doctest: +SKIP
-            tensor([0.9471, 1.0236, ...], dtype=torch.float64)
-        """
-        with self._lab.lock:
-            self._tensor(alone=True)
-            shown = self._lab.view(self.info.name, view)
-            return profile(shown if self.region.is_whole else storage.read(shown, self.region), axis)
-
-    def layout(
-        self,
-        *,
-        rows: Sequence[int] | None = None,
-        columns: Sequence[int] | None = None,
-        facets: Sequence[int] | None = None,
-        fixed: Mapping[int, int] | None = None,
-        sort: Mapping[int, str] | None = None,
-        view: str = "value",
-    ) -> Layout:
-        """How the tensor is laid out as a picture, for `plot`: by itself, or as asked. See `Lab.layout`.
-
-        Example:
-            >>> w = lab["conv1.weight"]                                    # doctest: +SKIP
-            >>> w.plot(layout=w.layout(fixed={1: 0}, sort={0: "norm"}))    # doctest: +SKIP
-        """
-        return self._lab.layout(
-            self.info.name, rows=rows, columns=columns, facets=facets, fixed=fixed, sort=sort, view=view
-        )
-
-    def spectrum(self) -> Spectrum:
-        """Singular values and ranks of the cells as a matrix, the first axis against all others; see `Spectrum`.
-
-        Raises:
-            EditRefused: fewer than two axes, or a cell is not finite.
-        """
-        with self._lab.lock:
-            part = "" if self.region.is_whole else str(self.region)
-            return spectrum(self._cells(), self.info.title, f"{self.info.name}{part}")
-
-    def plot(self, view: str = "value", layout: Layout | None = None) -> Figure:
-        """A matplotlib figure: the heatmap of the tensor with these cells framed, and their histogram.
-
-        Args:
-            view: "value", "gradient" (the present `.grad`), "held", "diff:<snapshot>", or a moment of the optimizer.
-            layout: made by `layout`; by default the one that suits the layer.
-
-        Raises:
-            EditRefused: there is no such view of this tensor, or the layout is of another shape.
-        """
-        from weightlab.see.figures import plot_tensor
-
-        with self._lab.lock:
-            self._tensor(alone=True)
-            tensor = self._lab.view(self.info.name, view)
-            return plot_tensor(tensor, self.info, self.region, view, layout or self.layout())
 
     def zero_(self, *, linked: bool = False, moments: Moments = None) -> WeightRef:
         """Set the cells to 0; NaN cells too (nothing is multiplied).
@@ -289,6 +164,7 @@ class WeightRef:
 
         Raises:
             EditRefused: it returned something that does not broadcast, or made finite cells nan or inf.
+            Exception: whatever the function raises; nothing has changed then.
         """
         if not callable(function):
             raise EditRefused(f"{self.info.title}: apply_ takes a function of a tensor, got {type(function).__name__}.")
@@ -299,7 +175,7 @@ class WeightRef:
             found = function(cells)
             found = cells if found is None else found
             refuse_lost(self.info.title, before, found)
-            return Edit(self.info.name, self.region, "copy_", {"values": _unwrapped(found)})
+            return Edit(self.info.name, self.region, "copy_", {"values": unwrapped(found)})
 
         self._lab._land(made, moments)
         return self
@@ -352,49 +228,11 @@ class WeightRef:
         source = None if like is None else (like.info.name, like.region)
         return self._lab.hold(Constraint(self.info.name, self.region, kind, min, max, source, rule))
 
-    def __len__(self) -> int:
-        """Length of the first axis, as of a tensor."""
-        if not self.region.view_shape:
-            raise EditRefused(f"{self.info.title}: a single cell has no length. Read .value.")
-        return self.region.view_shape[0]
-
-    def __iter__(self) -> Iterator[WeightRef]:
-        """Handles along the first axis: `for filter in lab["conv1.weight"]`."""
-        return (self[index] for index in range(len(self)))
-
-    def _tensor(self, alone: bool = False) -> Tensor:
-        """The live tensor, if it has values to read."""
-        tensor = self._lab.tree.tensor(self._name)
-        reason = storage.why_not_readable(tensor, alone)
-        if reason:
-            raise EditRefused(f"{self.info.title}: {reason}")
-        if tuple(tensor.shape) != self.region.shape:
-            shape = list(self.region.shape)
-            raise EditRefused(
-                f"{self.info.title}: this handle was made for shape {shape}. Take lab[{self._name!r}] anew."
-            )
-        return tensor
-
-    def _cells(self) -> Tensor:
-        return storage.seen(self._tensor(), self.region)
-
     def _apply(self, op: str, moments: Moments = None, **arguments: Any) -> WeightRef:
         given = {k: v for k, v in arguments.items() if v is not None or k in ("value", "values", "end")}
 
         def made() -> Edit:
-            return Edit(self.info.name, self.region, op, {key: _unwrapped(value) for key, value in given.items()})
+            return Edit(self.info.name, self.region, op, {key: unwrapped(value) for key, value in given.items()})
 
         self._lab._land(made, moments)
         return self
-
-    def __repr__(self) -> str:
-        part = "" if self.region.is_whole else f"{self.region} "
-        dtype = str(self.info.dtype).removeprefix("torch.")
-        return f"<{self.info.name} {part}{list(self.shape)} {dtype} on {self.info.device}>"
-
-
-def _unwrapped(value: Any) -> Any:
-    """Handles stand for their values where a tensor is asked for."""
-    if isinstance(value, tuple):
-        return tuple(_unwrapped(item) for item in value)
-    return value.value if isinstance(value, WeightRef) else value

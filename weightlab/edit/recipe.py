@@ -63,18 +63,22 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any
     Raises:
         EditRefused: it is no recipe, or of a newer version.
     """
+    origin = "the mapping" if isinstance(source, Mapping) else str(source)[:200]
     if isinstance(source, Mapping):
         made: Any = source
     else:
         try:
             made = json.loads(Path(source).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError) as error:
-            raise EditRefused(
-                f"recipe: {str(source)[:200]} cannot be read: {error}. Give what lab.save_recipe wrote."
-            ) from error
-    if not isinstance(made, Mapping) or made.get("format") != FORMAT:
+            raise EditRefused(f"recipe: {origin} cannot be read: {error}. Give what lab.save_recipe wrote.") from error
+    if not isinstance(made, Mapping):
         raise EditRefused(
-            "recipe: this is no recipe of WeightLab: its 'format' is missing. Give what lab.recipe() returned."
+            f"recipe: {origin} holds a {type(made).__name__}, expected an object. Give what lab.save_recipe wrote."
+        )
+    if made.get("format") != FORMAT:
+        raise EditRefused(
+            f"recipe: {origin} is no recipe of WeightLab: expected 'format' {FORMAT!r}, got {str(made.get('format'))[:50]!r}. "
+            "Give what lab.recipe() returned."
         )
     if made.get("version") != VERSION:
         raise EditRefused(f"recipe: version {VERSION} is understood, got {made.get('version')!r}. Update WeightLab.")

@@ -73,7 +73,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
                     if name in tensors and alias not in tensors:
                         tensors[alias] = tensors[name]
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise WeightLabError(f"open: {source} cannot be read as safetensors: {error}.") from error
+        raise WeightLabError(
+            f"open: {source} cannot be read as safetensors: {error}. "
+            "Give a .safetensors file, or the .safetensors.index.json of its parts."
+        ) from error
     return tensors
 
 
