@@ -75,10 +75,14 @@ def is_zero(value: object) -> bool:
     return isinstance(value, int | float | complex) and value == 0
 
 
+def zeroes(edit: Edit) -> bool:
+    """Whether nothing but zeros is left of the cells."""
+    return edit.op == "zero_" or (edit.op in ("fill_", "mul_") and is_zero(edit.args["value"]))
+
+
 def advice(tree: ParameterTree, edit: Edit) -> list[str]:
     """Sentences on what a zeroed filter's BatchNorm still puts out, and on a compiled model's frozen copy."""
-    zeroes = edit.op == "zero_" or (edit.op in ("fill_", "mul_") and is_zero(edit.args["value"]))
-    found = norm_behind(tree, edit) if zeroes else None
+    found = norm_behind(tree, edit) if zeroes(edit) else None
     notes = (
         []
         if found is None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weightlab.edit.entry import Entry
-from weightlab.edit.linked import linked_edits, norm_behind
+from weightlab.edit.linked import linked_edits, norm_behind, zeroes
 from weightlab.edit.operations import Edit
 from weightlab.errors import BadMessage
 from weightlab.jupyter import describe
@@ -38,7 +38,8 @@ def edit(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) 
     edits = [edit, *(linked_edits(session.lab.tree, edit) if fields.get("linked") else ())]
     # The page asks for the check itself, once it has drawn what the edit did.
     if len(edits) == 1:
-        behind = norm_behind(session.lab.tree, edit) if edit.op == "zero_" else None
+        offers = zeroes(edit) and fields.get("where", {}).get("kind", "zero") in _STILL_MEANT
+        behind = norm_behind(session.lab.tree, edit) if offers else None
         entry = session.lab.apply(edit, moments=fields.get("moments"), check=False)
         return {**after(session.lab, entry), "behind": behind[0] if behind else None}
     text = f"Zero {edit.name}{edit.region} and the norm behind it"
@@ -115,6 +116,9 @@ def after(lab: Lab, entry: Entry | None) -> Json:
     return {"entry": None if entry is None else describe.entry(entry, lab.foreign), "state": describe.state(lab)}
 
 
+# Conditions that mean the same cells once these are 0: only then can the page send the edit again, linked.
+# "The largest 27" are others by then.
+_STILL_MEANT = ("below", "smallest", "zero")
 _TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 _EDIT = {"name": NAME, "edit": EDIT, "args": ARGS}
 _FORCE = {"force": FLAG}

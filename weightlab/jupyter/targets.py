@@ -54,8 +54,12 @@ def typed_values(values: list[int | float], region: Region, info: TensorInfo) ->
         return made.view(region.view_shape)
     last = region.view_shape[-1] if region.view_shape else 1
     if made.numel() not in (1, last):
+        everything = region.numel == math.prod(info.shape)
+        narrowed = f"{region.numel} {'cell is' if region.numel == 1 else 'cells are'} selected: {region}"
+        selected = f"the tensor has {region.numel} cells" if everything else narrowed
+        more = "" if everything else ", or clear the region to mean the whole tensor"
         raise EditRefused(
-            f"{info.title}: the region has {region.numel} cells, got {made.numel()} numbers. Give {region.numel}, or one for all."
+            f"{info.title}: {selected}, got {made.numel()} numbers. Give {region.numel}, or one for all{more}."
         )
     return made
 

@@ -72,7 +72,7 @@ export function HeatmapView({ store, actions, pair, part = "heatmap", caption, c
         />
         <ReadOut store={store} picture={picture.value} second={part !== "heatmap"} />
         <Face store={store} picture={picture.value} />
-        {more && <more.AsItWas store={store} />}
+        {more && <more.OverPicture store={store} picture={picture.value} />}
       </div>
       {/* Its room stands empty until the second script is here: nothing jumps. */}
       {more ? (

@@ -12,6 +12,7 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   const behind = entry && store.behind.value?.entry === entry.id ? store.behind.value : null;
   const code = useRef<HTMLElement>(null);
   const copied = useSignal(false);
+  const words = refused || store.notice.value || offered(outcome(entry), behind?.norm);
   const empty = entry?.held
     ? "a hold acts after each optimizer step: plain PyTorch has no line for it"
     : "the PyTorch of the last edit stands here";
@@ -20,18 +21,26 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
   const cut = useSignal(false);
   const whole = entry !== undefined && unfolded.value === entry.id;
   const further = (entry?.code.split("\n").length ?? 1) - 1;
+  const line = useRef<HTMLParagraphElement>(null);
+  /** The words that are unfolded over the code: others begin folded. */
+  const told = useSignal("");
+  const told_cut = useSignal(false);
+  const told_whole = words !== "" && told.value === words;
   useLayoutEffect(() => {
     const box = code.current;
-    if (!box) return;
+    const below = line.current;
+    if (!box || !below) return;
     box.scrollTo(0, 0);
     const look = (): void => {
-      if (unfolded.peek() === null) cut.value = box.scrollWidth > box.clientWidth;
+      if (unfolded.peek() === null) cut.value = overflows(box);
+      if (told.peek() === "") told_cut.value = overflows(below);
     };
     const observer = new ResizeObserver(look);
     observer.observe(box);
+    observer.observe(below);
     look();
     return () => observer.disconnect();
-  }, [entry?.code]);
+  }, [entry?.code, words]);
 
   async function copy(): Promise<void> {
     try {
@@ -68,6 +77,19 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
         <span aria-live="polite">{copied.value ? "Copied" : "Copy"}</span>
       </button>
       <span class="wl-aside">
+        {(told_cut.value || told_whole) && (
+          <button
+            type="button"
+            class="wl-offer"
+            aria-expanded={told_whole}
+            aria-label={told_whole ? "Less of the outcome" : "The whole outcome"}
+            onClick={() => {
+              told.value = told_whole ? "" : words;
+            }}
+          >
+            {told_whole ? "fold" : "more"}
+          </button>
+        )}
         {behind && (
           <button
             type="button"
@@ -80,12 +102,20 @@ export function CodeLine({ page, refused }: { page: Page; refused: string }) {
         )}
         {view.room.value !== "tight" && <Moments page={page} />}
       </span>
-      <p class={`wl-outcome${refused ? " wl-refused" : ""}`} aria-live="polite" title={outcome(entry)}>
-        {refused || store.notice.value || outcome(entry)}
+      <p
+        ref={line}
+        class={`wl-outcome${refused ? " wl-refused" : ""}${told_whole ? " wl-told" : ""}`}
+        aria-live="polite"
+        title={words}
+      >
+        {words}
       </p>
     </div>
   );
 }
+
+const overflows = (box: HTMLElement): boolean =>
+  box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight + 1;
 
 /** In the bar above where that has a second row, with room for it. */
 export function Moments({ page: { store } }: { page: Page }) {
@@ -105,6 +135,10 @@ export function Moments({ page: { store } }: { page: Page }) {
     </select>
   );
 }
+
+/** What a note says in Python is a button here, while that offers it. */
+export const offered = (words: string, norm: string | undefined): string =>
+  norm === undefined ? words : words.replace("zero_(linked=True)", `"Also zero ${norm}"`);
 
 /** `27 cells changed · asked 1.003, stored 1.0 (27 rounded) · also decoder.weight · note` */
 export function outcome(entry: Entry | undefined): string {

@@ -111,17 +111,19 @@ export function createActions(store: Store, client: Client): Actions {
     const { entry, state } = answer.reply;
     const norm = "behind" in answer.reply ? answer.reply.behind : null;
     batch(() => {
-      store.behind.value = entry && norm ? { entry: entry.id, norm, target: to } : null;
+      store.behind.value = entry && norm ? { entry: entry.id, norm, target: to, buffers } : null;
       store.notice.value = "";
       store.last.value = call;
       takeState(state, changedBy(entry), answer.revision);
     });
-    if (!entry) {
-      void whyUnchanged(client, to).then((words) => {
-        store.notice.value = words;
-      });
-    }
+    if (!entry) tellWhy(to);
     return true;
+  }
+
+  function tellWhy(to: Target): void {
+    void whyUnchanged(client, to).then((words) => {
+      store.notice.value = words;
+    });
   }
 
   /** One step of the history; `past` says what changed where no entry does. */
@@ -169,10 +171,12 @@ export function createActions(store: Store, client: Client): Actions {
       if (!behind) return;
       const call: EditCall = { edit: "zero_", args: {} };
       const fields = { ...behind.target, ...call, linked: true };
-      const answer = await ask("zeroing", () => client.request("edit", fields));
+      const answer = await ask("zeroing", () => client.request("edit", fields, { buffers: behind.buffers }));
       if (!answer) return;
+      const { entry, state } = answer.reply;
       store.behind.value = null;
-      takeState(answer.reply.state, changedBy(answer.reply.entry), answer.revision);
+      takeState(state, changedBy(entry), answer.revision);
+      if (!entry) tellWhy(behind.target);
     },
     async repeat() {
       const call = store.last.value;

@@ -72,6 +72,7 @@ export function createSelecting(store: Store, client: Client, ask: Feed["ask"]):
     const spelled = /^\[\d+ cells?\]$/.test(region.text) ? { ...region, text } : region;
     const parts = partsOfText(text, shapeOf(name));
     select({ region: spelled, ...(parts ? { parts } : {}) });
+    store.typed.value = store.selection.value;
     return spelled;
   }
 

@@ -72,6 +72,8 @@ export interface Behind {
   entry: number;
   norm: string;
   target: Target;
+  /** The cells of that target, where it lists them. */
+  buffers: ArrayBufferView[];
 }
 
 export interface Transferred {
@@ -132,6 +134,8 @@ export interface Store {
   /** Name of the tensor that was asked for and has not come; empty when none is. */
   opening: Signal<string>;
   selection: Signal<Selection | null>;
+  /** The selection that a text made last: a picture that shows none of it goes there. */
+  typed: Signal<Selection | null>;
   /** Which cells of the selection an edit means; null: all of them. */
   where: Signal<Where | null>;
   /** What that condition picks, once the kernel has told. */
@@ -193,6 +197,7 @@ export function createStore(): Store {
     open: signal(null),
     opening: signal(""),
     selection: signal(null),
+    typed: signal(null),
     where: signal(null),
     picked: signal(null),
     last: signal(null),
