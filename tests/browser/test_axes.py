@@ -94,6 +94,15 @@ def test_a_sorted_picture_of_a_moved_axis_shows_selects_and_edits_the_right_cell
     page.mouse.down()
     page.mouse.move(into["x"] + into["width"] / 2, into["y"] + 8, steps=4)
     page.mouse.move(into["x"] + into["width"] - 3, into["y"] + into["height"] / 2)
+    # The chip in hand is at the pointer, wherever the page has been scrolled to.
+    end = (into["x"] + into["width"] - 3, into["y"] + into["height"] / 2)
+    page.wait_for_function(
+        """([chip, x, y]) => {
+            const {left, right, bottom} = chip.getBoundingClientRect();
+            return Math.abs((left + right) / 2 - x) < 2 && bottom <= y && y - bottom < 20;
+        }""",
+        arg=[widget.root.locator(".wl-ghost-chip").element_handle(), *end],
+    )
     page.mouse.up()
     expect(widget.root.locator('[data-role="columns"] [data-axis="3"]')).to_have_count(1)
     page.wait_for_function("stage => stage.__wl_value(1, 1, 2, 1, 3) !== null", arg=widget.heatmap.element_handle())

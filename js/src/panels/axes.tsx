@@ -27,6 +27,7 @@ const CLICK = 4;
 
 interface Drag {
   axis: number;
+  /** Of the pointer, from the corner of the chips. */
   x: number;
   y: number;
   /** Null: over no role. */
@@ -78,7 +79,8 @@ export function Axes(page: Page) {
               coloured={rgb && axis === inputs}
               moving={drag.value?.axis === axis}
               onDrag={(x, y) => {
-                drag.value = { axis, x, y, to: roleUnder(x, y) };
+                const box = root.current?.getBoundingClientRect();
+                drag.value = { axis, x: x - (box?.x ?? 0), y: y - (box?.y ?? 0), to: roleUnder(x, y) };
               }}
               onDrop={(done) => {
                 const to = drag.value?.to;

@@ -16,6 +16,7 @@ const KEYS: readonly [Keys, string][] = [
   [[["R"]], "repeat the last edit on the selection"],
   [[["O"]], "while held: the tensor as it was"],
   [[["+"], ["−"], ["0"]], "in the picture: closer, farther, everything"],
+  [[["Ctrl", "wheel"]], "over the picture: closer, farther; without Ctrl once it is clicked"],
   [[["Ctrl", "Z"]], "undo"],
   [
     [

@@ -127,9 +127,10 @@ function Statistics({ summary }: { summary: Summary }) {
   if (summary.zero > 0) parts.push(`${about}${count(summary.zero)} ${summary.zero === 1 ? "zero" : "zeros"}`);
   return (
     <>
-      {parts.join(" · ")}
-      {summary.nan > 0 && <b class="wl-bad"> · {count(summary.nan)} NaN</b>}
-      {summary.inf > 0 && <b class="wl-bad"> · {count(summary.inf)} inf</b>}
+      {/* First: at the end of the line they would be cut. */}
+      {summary.nan > 0 && <b class="wl-bad">{count(summary.nan)} NaN · </b>}
+      {summary.inf > 0 && <b class="wl-bad">{count(summary.inf)} inf · </b>}
+      <span title={parts.join(" · ")}>{parts.join(" · ")}</span>
       {!summary.exact && (
         <span class="wl-sampled" title={`From ${count(summary.sampled)} of ${count(summary.count)} cells`}>
           sampled
