@@ -68,6 +68,29 @@ def test_a_recurrent_weight_whose_powers_grow_is_found_and_mended(recurrent, nam
     assert said(lab) == []
 
 
+class Loop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.again, self.head = nn.Linear(3, 12), nn.Linear(12, 12), nn.Linear(12, 2)
+
+    def forward(self, x):
+        state = torch.zeros(len(x), 12)
+        for step in x.unbind(1):
+            state = torch.relu(self.enter(step) + self.again(state))
+        return self.head(state)
+
+
+@pytest.mark.parametrize("factor", [1, 6, 10])
+def test_a_recurrence_that_is_written_out_is_found_as_well(factor):
+    model = Loop()
+    with torch.no_grad():
+        model.again.weight.mul_(factor)
+    lab = lab_of(model)
+    assert said(lab) == ([("scale_high", "again.weight")] if factor > 1 else [])
+    lab.repair_all()
+    assert said(lab) == []
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_bounded_state_does_not_hide_what_comes_back_through_it(seed):
     torch.manual_seed(seed)

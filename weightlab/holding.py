@@ -89,7 +89,8 @@ class Holding(Part):
         try:
             with self.lock:
                 try:
-                    self.holds.enforce()
+                    with self._own_writes(constraint.name for constraint in self.holds.active):
+                        self.holds.enforce()
                 finally:
                     if self._updates is not None:
                         self._updates.after()  # what a hold put back was not changed

@@ -165,7 +165,8 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
     def _land(self, make: Callable[[], Edit], moments: str | None = None, check: bool = True) -> Entry | None:
         """Apply what is made at the safe point: an edit that is computed from values is computed from those of that moment."""
-        entry, inside = self.steps.call(lambda: (self.journal.apply(make(), moments), self._stroke_depth > 0))
+        with self._own_writes():
+            entry, inside = self.steps.call(lambda: (self.journal.apply(make(), moments), self._stroke_depth > 0))
         if entry is not None and not inside:
             self._changed(entry, check)
         return entry
@@ -177,7 +178,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             raise EditRefused(
                 f"stroke: the text must be a str, got {type(text).__name__}. For example stroke('prune small')."
             )
-        with self.steps.turn():
+        with self.steps.turn(), self._own_writes():
             self._stroke_depth += 1
             try:
                 with self.journal.stroke(text) as made:
@@ -213,7 +214,9 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
     def _go(self, step: Callable[[bool], Entry | None], force: bool) -> Entry | None:
         self._find_foreign()
-        return step(force)
+        near = self.journal.entries[max(self.journal.position - 1, 0) : self.journal.position + 1]
+        with self._own_writes(name for entry in near for name in entry.names):
+            return step(force)
 
     @property
     def auto_check(self) -> bool:
@@ -348,6 +351,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
     def _before_write(self, name: str) -> None:
         self.snapshots.before_write(name)
         self._find_foreign()
+        self._writes_to((name,))
 
     def _tell(self, changed: Changed) -> None:
         """Call the listeners. What one of them raises is theirs: the change has happened, and the others must hear of it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
@@ -25,6 +26,8 @@ class Looking(Viewing):
         self._pyramids: dict[tuple[str, str, str], Pyramid] = {}  # by name, view and layout; last used last
         self._versions: dict[str, object] = {}
         self._noticed: dict[str, object] = {}
+        self._own: set[str] = set()
+        self._writes = 0
         self._stamps: dict[tuple[str, str, str], object] = {}
         self._orders: dict[str, tuple[str, Order]] = {}  # of which tensor, by the token that the page has
         self._sorted = 0
@@ -132,6 +135,28 @@ class Looking(Viewing):
                 self._pyramids[key],
                 self._stamps[key],
             )  # other views are made anew: what they show may depend on any change
+
+    @contextmanager
+    def _own_writes(self, names: Iterable[str] = ()) -> Iterator[None]:
+        """Around what the Lab writes. What is taken back, or changes no cell, raises the version too: it is not foreign."""
+        with self.lock:
+            self._writes += 1
+            self._writes_to(names)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._writes -= 1
+                while self._own and not self._writes:
+                    name = self._own.pop()
+                    if name in self.tree:
+                        self._noticed[name] = self._version(name)
+
+    def _writes_to(self, names: Iterable[str]) -> None:
+        """Of these tensors, those that nobody else has changed by now are the Lab's own."""
+        for name in names:
+            if name in self._noticed and name in self.tree and self._noticed[name] == self._version(name):
+                self._own.add(name)
 
     def notice(self) -> None:
         """Find what other code has changed since the last look, such as a cell that trained, and tell the listeners.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -71,6 +71,10 @@ class Part(ABC):
     @abstractmethod
     def step_norms(self) -> dict[str, float]:
         """How far the optimizer moves each parameter."""
+
+    @abstractmethod
+    def _own_writes(self, names: Iterable[str] = ()) -> AbstractContextManager[None]:
+        """Around what the Lab writes to tensors, so that it is not taken for the work of other code."""
 
     @abstractmethod
     def _tell(self, changed: list[tuple[str, Region]]) -> None:

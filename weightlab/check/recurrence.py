@@ -27,11 +27,13 @@ from weightlab.check.finding import Finding
 from weightlab.check.layers import Heard
 from weightlab.check.measures import Op
 from weightlab.check.repairs import rescale
+from weightlab.check.roles import COMPOSITE
 from weightlab.check.scale import FAR_IN_ALL
 from weightlab.check.shrinking import SLOPES
 from weightlab.check.sizes import Gradient
 from weightlab.model.tree import ParameterTree
 
+LEAST = 6  # steps of a recurrence that is written out
 EXACT = 512  # up to this many units the eigenvalues themselves
 
 
@@ -63,7 +65,50 @@ def grows(
             finding = _grows(tree, path, module, ops, heard, gradients, layers, scheme)
             if finding is not None:
                 found.append(finding)
+    return found + _written_out(tree, evidence, heard, layers, scheme)
+
+
+def _written_out(
+    tree: ParameterTree, evidence: Evidence, heard: Heard, layers: list[Layer], scheme: Scheme
+) -> list[Finding]:
+    """`scale_high` of a linear layer that a forward applies to its own result, step by step.
+
+    What is added at each step is not known here: the state of the first step stands for it. Steps that only add up make the
+    last state at most T times as large.
+    """
+    found: list[Finding] = []
+    for layer in layers:
+        ops = [evidence.ops[index] for index in layer.ops if evidence.ops[index].name not in COMPOSITE]
+        if len(ops) < LEAST or len(layer.shape) != 2 or layer.shape[0] != layer.shape[1] or not layer.size > 0:
+            continue
+        fed = [size for size in (heard.fed(op) for op in ops) if size]  # the first state may be zeros
+        if len(fed) < LEAST or not fed[0] < math.inf or not fed[-1] > FAR_IN_ALL * len(fed) * fed[0]:
+            continue
+        largest = radius(tree.tensor(layer.name).detach().double().cpu())
+        if not largest > 1 or not _comes_from(evidence, ops[-1], ops[0]):
+            continue
+        text = (
+            f"{layer.name}: its spectral radius is {number(largest)} and {len(ops)} steps apply it to what it made; the states are "
+            f"{number(fed[-1] / fed[0])} times larger at the end, where steps that only add up reach {len(fed)} times."
+        )
+        seen = (f"root mean square of the state {number(fed[0])} at first, {number(fed[-1])} at last",)
+        repair = rescale(tree, [(layer, min(scheme.right_size(layer), layer.size / largest))])
+        title = f"{layer.name} grows at each step"
+        found.append(Finding("scale_high", layer.name, (layer.name,), "warning", text, seen, repair, title, layer.name))
     return found
+
+
+def _comes_from(evidence: Evidence, op: Op, source: Op) -> bool:
+    """Whether an Op was fed what another made, however far before."""
+    waiting, seen = list(op.inputs), set[int]()
+    while waiting:
+        index = waiting.pop()
+        if index == source.index:
+            return True
+        if index not in seen and index > source.index:
+            seen.add(index)
+            waiting += evidence.ops[index].inputs
+    return False
 
 
 def _grows(
