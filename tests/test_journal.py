@@ -311,14 +311,22 @@ def test_a_mask_of_a_scalar_is_an_edit_like_any_other(dtype: torch.dtype) -> Non
     assert raw(model.weight) == raw(torch.ones((), dtype=dtype))
 
 
-def test_the_code_for_listed_cells_runs_for_every_narrow_float() -> None:
-    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu):
+def test_the_code_for_listed_cells_runs_where_torch_cannot_index() -> None:
+    unsigned = (torch.uint16, torch.uint32, torch.uint64)
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, *unsigned):
         start = torch.tensor([1.0, 2.0, 4.0]).to(dtype)
         model, twin = Holder(start.clone()), Holder(start.clone())
         lab = wl.Lab(model)
-        lab["weight"][[0, 2]].mul_(2)
+        lab["weight"][[0, 2]].fill_(2)
         exec(lab.history[-1].code, {"torch": torch, "model": twin})
         assert raw(twin.weight) == raw(model.weight) != raw(start)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_listed_cells_of_a_lazy_conjugate_are_read(dtype: torch.dtype) -> None:
+    model = nn.Module()
+    model.register_buffer("lazy", torch.randn(4, 3, dtype=dtype).conj())
+    assert torch.equal(wl.Lab(model)["lazy"][[0, 2]].value, model.lazy[[0, 2]])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("rows", [3, 700])

@@ -61,6 +61,9 @@ class Edit:
         return cls(name, region, op, {str(key): arguments.from_json(item) for key, item in args.items()})
 
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
+
 def edit_is_sound(edit: object) -> None:
     """Refuse what is no Edit, before anything is looked up.
 
@@ -177,9 +180,11 @@ def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
         return f"with torch.no_grad(): {code.replace('{w}', expression + index_code(edit.region))}"
     cells = edit.region.cells
     assert cells is not None
-    # Not every float8 has an index kernel: its bytes are indexed. A scalar has no coordinates, and `weight[()]` is a view.
+    # Not every float8 has an index kernel, nor has a wide unsigned integer: their bits are indexed. A scalar has no
+    # coordinates, and `weight[()]` is a view.
     narrow = target.dtype.is_floating_point and target.dtype.itemsize == 1
-    bits, back = (".view(torch.uint8)", f".view({target.dtype})") if narrow else ("", "")
+    kind = torch.uint8 if narrow else _SIGNED.get(target.dtype)
+    bits, back = (f".view({kind})", f".view({target.dtype})") if kind else ("", "")
     back += "" if target.shape else ".reshape(1)"
     return (
         f"with torch.no_grad():\n"

@@ -138,7 +138,7 @@ def read(tensor: Tensor, region: Region) -> Tensor:
             if cells.device.type == "cpu" and cells.numel() * cells.element_size() > _PAGED:
                 return _room(cells.shape, cells.dtype).copy_(cells)
             return cells.clone(memory_format=torch.contiguous_format)
-        picked = _with_axes(tensor)[region.coordinates(tensor.device)]
+        picked = _with_axes(tensor.resolve_conj().resolve_neg())[region.coordinates(tensor.device)]
         if tensor.dtype == torch.complex128:
             picked = torch.view_as_complex(picked.view(torch.float64))
         return picked.view(tensor.dtype).view(region.view_shape)
