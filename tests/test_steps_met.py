@@ -190,3 +190,51 @@ def test_who_trains_and_edits_on_one_thread_has_no_hooks(lab: wl.Lab) -> None:
     assert not lab.model._forward_hooks
     assert not lab.model._forward_pre_hooks
     assert out.requires_grad
+
+
+def test_a_forward_waits_for_an_edit_that_began_before_it(lab: wl.Lab) -> None:
+    """The edit has met no step; the one that begins meanwhile must not meet it."""
+    begun = threading.Event()
+
+    def slowly(cells: Tensor) -> Tensor:
+        begun.set()
+        time.sleep(0.2)
+        return cells * 2
+
+    edit = threading.Thread(target=lambda: lab["3.weight"].apply_(slowly), daemon=True)
+    edit.start()
+    assert begun.wait(PATIENCE)
+    loss = F.cross_entropy(lab.model(BATCH[0]), BATCH[1])
+    edit.join(PATIENCE)
+    loss.backward()  # torch refuses it where the edit landed after the forward
+    lab.finish()  # type: ignore[attr-defined]
+
+
+def test_a_hold_comes_and_goes_from_another_thread_while_a_loop_trains() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    lab = wl.Lab(model, optimizer=optimizer)
+    over, failed, steps = threading.Event(), [], []
+
+    def train() -> None:
+        while not over.is_set():
+            try:
+                F.cross_entropy(model(BATCH[0]), BATCH[1]).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                steps.append(1)
+            except RuntimeError as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=train, daemon=True)
+    thread.start()
+    for _ in range(10):
+        hold = lab["3.bias"].hold()
+        hold.release()
+        lab.undo()
+        lab.undo()
+    over.set()
+    thread.join(PATIENCE)
+    lab.steps.unwatch()
+    assert not failed
+    assert steps

@@ -73,7 +73,7 @@ class Holding(Part):
             def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
                 lab = found()
                 if lab is not None:
-                    lab.step()
+                    lab._enforce()  # what waits for the end of the step has a hook of its own, behind this one
 
             self._hold_hook = self.optimizer.register_step_post_hook(after_step)
             self.steps.stay_last()
@@ -87,12 +87,15 @@ class Holding(Part):
     def step(self) -> None:
         """The safe point after an optimizer's step, for a loop whose optimizer the Lab was not given: holds are kept here."""
         try:
-            with self.lock:
-                try:
-                    with self._own_writes(constraint.name for constraint in self.holds.active):
-                        self.holds.enforce()
-                finally:
-                    if self._updates is not None:
-                        self._updates.after()  # what a hold put back was not changed
+            self._enforce()
         finally:
             self.steps.end()
+
+    def _enforce(self) -> None:
+        with self.lock:
+            try:
+                with self._own_writes(constraint.name for constraint in self.holds.active):
+                    self.holds.enforce()
+            finally:
+                if self._updates is not None:
+                    self._updates.after()  # what a hold put back was not changed

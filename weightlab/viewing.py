@@ -175,7 +175,10 @@ class Viewing(Part):
             )
         if not watch and not self._updates.watches(name):
             raise EditRefused(f"{info.title}: its updates are not watched. Look at its view 'update', then run a step.")
+        is_first = not self._updates.follows
         found = self._updates.watch(name, self.tree.tensor(name))
+        if is_first:
+            self.steps.stay_last()
         if found is None:
             raise EditRefused(
                 f"{info.title}: no step of the optimizer was seen since this tensor is watched. It is watched from now on: "

@@ -15,7 +15,9 @@ class PackedRegion(Region):
     """A region of listed cells that gives its indices when asked, and keeps them in the least memory; *state*.
 
     Indices in ascending order, as a mask gives them, become a bit per cell of the box around them, or the gaps between
-    them in one or two bytes each, whichever is less. Others take four bytes each. `close` does it, once the edit is made.
+    them in one or two bytes each with an escape for wider ones, whichever is less. Others take four bytes each. `close` does
+    it, once the edit is made. At random with a share p of all cells, no code takes less than h(p) / p bits a cell, h being the
+    binary entropy: 8.1 bits at 1 %, where this takes 8.7; 2.9 bits at 30 %, where this takes 3.3.
     """
 
     __slots__ = ("_around", "_first", "_kept", "_open", "_view")
@@ -68,27 +70,33 @@ class PackedRegion(Region):
         narrow = np.int32 if self._size() < 2**31 else np.int64
         gaps = np.diff(flat) if cells.ndim == 1 and len(flat) and self.shape else None
         if gaps is None or (len(gaps) and int(gaps.min()) < 1):
-            object.__setattr__(self, "_kept", flat.astype(narrow))
+            self._keep(flat.astype(narrow), first=-1)
             return
-        most = int(gaps.max()) if len(gaps) else 0
-        gap = next((kind for kind in (np.uint8, np.uint16) if most <= np.iinfo(kind).max), narrow)
         box = Region(self.shape, self.axes, self.dropped, cells).bounds
         sizes = tuple(stop - start for start, stop in box)
         bits = -(-int(np.prod(sizes, dtype=np.int64)) // 8)
-        if bits < len(gaps) * np.dtype(gap).itemsize:
-            mask = np.zeros(sizes, dtype=bool)
-            if sizes[1:] == self.shape[1:]:
-                first = box[0][0] * (mask.size // sizes[0])
-                object.__setattr__(self, "_first", first)
-                mask.reshape(-1)[flat - first] = True
-            else:
-                at = np.unravel_index(flat, self.shape)
-                mask[tuple(axis - start for axis, (start, _) in zip(at, box, strict=True))] = True
-            object.__setattr__(self, "_around", box)
-            object.__setattr__(self, "_kept", np.packbits(mask))
+        cost, code = min((_escaped_size(gaps, code), code) for code in (1, 2))
+        if bits < min(cost, len(flat) * np.dtype(narrow).itemsize):
+            self._keep_bits(flat, box, sizes)
+        elif cost < len(flat) * np.dtype(narrow).itemsize:
+            self._keep(_escaped(gaps, code), first=int(flat[0]))
         else:
-            object.__setattr__(self, "_first", int(flat[0]))
-            object.__setattr__(self, "_kept", gaps.astype(gap))
+            self._keep(flat.astype(narrow), first=-1)
+
+    def _keep(self, kept: Any, first: int) -> None:
+        object.__setattr__(self, "_first", first)
+        object.__setattr__(self, "_kept", kept)
+
+    def _keep_bits(self, flat: Any, box: tuple[tuple[int, int], ...], sizes: tuple[int, ...]) -> None:
+        mask, first = np.zeros(sizes, dtype=bool), 0
+        if sizes[1:] == self.shape[1:]:
+            first = box[0][0] * (mask.size // sizes[0])
+            mask.reshape(-1)[flat - first] = True
+        else:
+            at = np.unravel_index(flat, self.shape)
+            mask[tuple(axis - start for axis, (start, _) in zip(at, box, strict=True))] = True
+        object.__setattr__(self, "_around", box)
+        self._keep(np.packbits(mask), first)
 
     def _unpacked(self) -> Tensor:
         if self._around is not None:
@@ -99,14 +107,9 @@ class PackedRegion(Region):
             at = np.unravel_index(found, sizes)
             moved = tuple(axis + start for axis, (start, _) in zip(at, self._around, strict=True))
             return torch.from_numpy(np.ravel_multi_index(moved, self.shape).astype(np.int64, copy=False))
-        count = self.numel
-        if len(self._kept) == count:
+        if self._first < 0:
             return torch.from_numpy(self._kept.astype(np.int64)).view(self._view)
-        flat = np.empty(count, dtype=np.int64)
-        flat[0] = self._first
-        np.cumsum(self._kept, dtype=np.int64, out=flat[1:])
-        flat[1:] += self._first
-        return torch.from_numpy(flat)
+        return torch.from_numpy(np.concatenate(([self._first], self._first + _unescaped(self._kept))))
 
     def _size(self) -> int:
         return Region.whole(self.shape).numel
@@ -124,3 +127,25 @@ def close(region: Region) -> None:
     """Pack the cells of a region that `packed` made; the edit is done."""
     if isinstance(region, PackedRegion):
         region.close()
+
+
+def _escaped_size(gaps: Any, itemsize: int) -> int:
+    most = 256**itemsize - 1
+    return itemsize * (len(gaps) + int(((gaps - 1) // most).sum()))
+
+
+def _escaped(gaps: Any, itemsize: int) -> Any:
+    """Gaps from 1 on as codes: the largest code means that as much is to be added and the gap goes on, any other ends it."""
+    kind = np.dtype(f"u{itemsize}")
+    most = int(np.iinfo(kind).max)
+    ends = np.cumsum((gaps - 1) // most + 1) - 1
+    codes = np.full(int(ends[-1]) + 1 if len(ends) else 0, most, kind)
+    codes[ends] = (gaps - 1) % most
+    return codes
+
+
+def _unescaped(codes: Any) -> Any:
+    """Running sums of the gaps."""
+    most = np.iinfo(codes.dtype).max
+    ends = codes != most
+    return np.cumsum(codes.astype(np.int64) + ends)[ends]

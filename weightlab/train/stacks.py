@@ -64,6 +64,28 @@ def step_on_another_thread(model: nn.Module) -> Found | None:
     return None
 
 
+def is_used_beside(*things: object) -> bool:
+    """Whether code that another thread is in names one of these: as a variable of its own, or as a global one."""
+    if threading.active_count() == 1:
+        return False
+    for ident, frame in sys._current_frames().items():
+        if ident != threading.get_ident() and any(_names(each, things) for each in _frames(frame)):
+            return True
+    return False
+
+
+def _names(frame: FrameType, things: tuple[object, ...]) -> bool:
+    if _is_library(frame):
+        return False
+    used = [*frame.f_locals.values(), *(frame.f_globals.get(name) for name in frame.f_code.co_names)]
+    return any(value is thing for value in used for thing in things)
+
+
+def _is_library(frame: FrameType) -> bool:
+    path = frame.f_code.co_filename
+    return path.startswith(_LIBRARY) and not path.startswith(_PACKAGES)
+
+
 def _has_graph(model: nn.Module) -> bool:
     """Whether a graph is alive that reaches the parameters: their node of the graph outlives a look at it."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.is_leaf]
@@ -94,8 +116,7 @@ def _runs(frame: FrameType, model: nn.Module) -> bool:
 
 
 def _locals(frame: FrameType) -> Iterator[Tensor]:
-    path = frame.f_code.co_filename
-    if path.startswith(_LIBRARY) and not path.startswith(_PACKAGES):
+    if _is_library(frame):
         return  # waits, sleeps, queues
     for value in list(frame.f_locals.values()):
         if not isinstance(value, (tuple, list, dict)) or len(value) <= _FEW:

@@ -8,9 +8,10 @@ although the graph is gone. Where the optimizer is not known, a step is also ove
 its backward by then. What another thread asks for waits, and is done on the training thread at that point; a forward that
 begins meanwhile waits for it.
 
-The hooks are there only while a page is, after `lab.steps.watch(optimizer)`, or once something was asked for beside a step: that
-first step is found on the stack of its thread (stacks.py). They do not travel: a pickled or deep-copied model has inert ones.
-A model that is compiled in place (`model.compile()`) or scripted is not followed.
+The hooks are there only while a page is, after `lab.steps.watch(optimizer)`, or once something was asked for on another thread
+than the Lab was made on, or beside a thread that uses the model; a step that this meets is found on the stack of its thread
+(stacks.py). They do not travel: a pickled or deep-copied model has inert ones. A model that is compiled in place
+(`model.compile()`) or scripted is not followed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from weightlab.errors import ProbeFailed
 from weightlab.train.outputs import tensors_of
-from weightlab.train.stacks import Found, step_on_another_thread
+from weightlab.train.stacks import Found, is_used_beside, step_on_another_thread
 
 PAUSE_SECONDS = 0.05  # between two looks whether a step that nothing ends is over
 STEP_SECONDS = 1.0  # after a backward whose graph is gone: a loop that steps has done so long before
@@ -70,6 +71,7 @@ class Steps:
     def __init__(self, model: nn.Module, lock: threading.RLock, optimizer: torch.optim.Optimizer | None = None) -> None:
         self._model = model
         self._known = optimizer
+        self._home = threading.get_ident()  # the thread that made the Lab
         self._lock = threading.Condition(lock)
         self._thread: threading.Thread | None = None  # whose step is in flight
         self._checker: int | None = None  # the thread whose forwards are a check's
@@ -203,7 +205,9 @@ class Steps:
         """Whether one is in flight elsewhere; where nobody has followed so far, one is looked for."""
         if not self._handles and self._can_follow():
             found = step_on_another_thread(self._model)
-            if found is not None:
+            things = [thing for thing in (self._model, self._known) if thing is not None]
+            # Without a step a forward may begin before what is asked for is done: the hooks make it wait.
+            if found is not None or threading.get_ident() != self._home or is_used_beside(*things):
                 self.watch(self._known)
                 self._take_over(found)
         return self.elsewhere

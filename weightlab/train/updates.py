@@ -44,6 +44,11 @@ class Updates:
             self._hook()
         return known[2]
 
+    @property
+    def follows(self) -> bool:
+        """Whether its hooks are on the optimizer."""
+        return bool(self._handles)
+
     def before(self) -> None:
         """A step begins: keep the watched values."""
         with torch.inference_mode(False), torch.no_grad():
