@@ -251,6 +251,25 @@ def test_names_of_a_wrapped_model_work_with_and_without_the_wrapper() -> None:
     assert bool((bare.weight == 0).all())
 
 
+@pytest.mark.parametrize("wrapped", ["this", "other", "the other's state dict"])
+def test_a_wrapped_model_is_compared_and_copied_by_the_same_names(wrapped: str) -> None:
+    one, other = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(2))
+    lab = wl.Lab(nn.DataParallel(one) if wrapped == "this" else one)
+    source: Any = nn.DataParallel(other) if wrapped != "this" else other
+    source = source.state_dict() if "dict" in wrapped else source
+    assert {row.name.removeprefix("module.") for row in lab.diff(source)} == {"0.weight", "0.bias"}
+    assert len(lab.transfer(source).copied) == 2
+    assert state(one) == state(other)
+    assert not lab.diff(source).rows
+
+
+def test_a_match_of_names_that_are_not_there_is_refused() -> None:
+    lab, other = wl.Lab(nn.Linear(3, 2)), nn.Linear(3, 2)
+    with pytest.raises(wl.EditRefused, match="wieght"):
+        lab.transfer(other, match={"wieght": "weight"})
+    assert not lab.history
+
+
 def test_tied_weights_are_one_under_every_name(tied_model: nn.Module) -> None:
     """J9."""
     lab = wl.Lab(tied_model)

@@ -124,7 +124,7 @@ class Archive(Part):
 
         Args:
             other: a model, a Lab, a state dict, a snapshot's label or a safetensors file.
-            match: this model's name to the other's, as a function or a dict.
+            match: this model's name to the other's, as a function, or as a dict of those that differ; None leaves a tensor alone.
             weight: 1 copies; 0.5 gives the average of the two models, where the cells are no whole numbers.
 
         Returns:

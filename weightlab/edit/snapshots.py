@@ -22,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from weightlab.errors import EditRefused, UnknownName
 from weightlab.model import storage
 from weightlab.model.sharded import is_sharded
-from weightlab.model.tree import ParameterTree
+from weightlab.model.tree import ParameterTree, spellings
 
 AT_ONCE = 256 * 2**20  # bytes, however little memory is free
 
@@ -213,7 +213,8 @@ def compare(tree: ParameterTree, other: Mapping[str, Tensor], against: str, name
     for info in tree:
         if names is not None and info.name not in names:
             continue
-        theirs = next((other[name] for name in (info.name, *info.aliases) if name in other), None)
+        names_there = (each for name in (info.name, *info.aliases) for each in spellings(name))
+        theirs = next((other[name] for name in names_there if name in other), None)
         if info.kind == "computed" or (theirs is None and not info.editable):
             continue
         mine = tree.tensor(info.name)
@@ -232,12 +233,9 @@ def compare(tree: ParameterTree, other: Mapping[str, Tensor], against: str, name
             rows.append(row)
         else:
             equal += 1
-    known = {name for info in tree for name in (info.name, *info.aliases)}
     missing = f"only in '{against}'"
     rows += [
-        DiffRow(n, 0, math.nan, math.nan, math.nan, math.nan, missing)
-        for n in other
-        if names is None and n not in known
+        DiffRow(n, 0, math.nan, math.nan, math.nan, math.nan, missing) for n in other if names is None and n not in tree
     ]
     return Diff(against, tuple(rows), equal)
 

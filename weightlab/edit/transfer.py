@@ -12,7 +12,7 @@ from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.fit import in_words
 from weightlab.model.region import Region
-from weightlab.model.tree import ParameterTree
+from weightlab.model.tree import ParameterTree, spellings
 
 Match = Callable[[str], "str | None"] | Mapping[str, str] | None
 
@@ -64,11 +64,16 @@ def plan(
     """Edits that copy all that fits by name and shape, and the report of all tensors.
 
     Args:
-        match: this model's name to the other's, as a function or a mapping; None from it leaves the tensor alone.
+        match: this model's name to the other's, as a function or as a mapping for those that differ; None leaves the tensor alone.
         weight: how far to go towards the other values: 1 copies them, 0.5 gives the average of both.
     """
     if match is not None and not callable(match) and not isinstance(match, Mapping):
         raise EditRefused(f"transfer: match must be a function or a dict of names, got {type(match).__name__}.")
+    unknown = [name for name in match if name not in tree] if isinstance(match, Mapping) else []
+    if unknown:
+        raise EditRefused(
+            f"transfer: match names {unknown[0]!r}, which this model does not have. Give its names as keys."
+        )
     edits, rows = [], []
     for info in tree:
         if info.kind == "computed":
@@ -82,7 +87,7 @@ def plan(
             raise EditRefused(
                 f"{info.title}: match must give a name or None, got {type(odd).__name__}. Give the other model's name."
             )
-        source = next((name for name in wanted if name in other), None)
+        source = next((each for name in wanted if name is not None for each in spellings(name) if each in other), None)
         if source is None:
             rows.append(TransferRow(info.name, "", "left", "the other model has no such name"))
             continue

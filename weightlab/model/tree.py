@@ -65,6 +65,12 @@ class TensorInfo:
         return f"{self.name} {list(self.shape)}"
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """A name as it is, without what `torch.compile` puts in, and with and without the "module." of DataParallel."""
+    plain = name.replace(COMPILED, "")
+    return name, plain, f"module.{plain}", plain.removeprefix("module.")
+
+
 class ParameterTree:
     """The tensors of one model, in the order of `named_modules()`.
 
@@ -258,12 +264,7 @@ class ParameterTree:
             return None
         if name in self._first:
             return self._first[name]
-        plain = name.replace(COMPILED, "")
-        # DataParallel and DistributedDataParallel put "module." in front; both spellings are understood.
-        for candidate in (plain, f"module.{plain}", plain.removeprefix("module.")):
-            if candidate in self._first:
-                return self._first[candidate]
-        return None
+        return next((self._first[spelling] for spelling in spellings(name) if spelling in self._first), None)
 
     def _unknown(self, name: object) -> str:
         if not isinstance(name, str):
