@@ -253,3 +253,15 @@ def test_the_reverse_direction_behind_the_last_output_has_taken_one_step_and_is_
     assert found.serious == []
     told = [finding for finding in found if "read.weight_hh_l0_reverse" in finding.affects]
     assert [finding.kind for finding in told] == ["invariant"]
+
+
+def test_the_first_step_of_adam_away_from_zeros_makes_no_copies() -> None:
+    """Each cell has moved by the learning rate: rows of four cells are one of sixteen patterns of signs."""
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 16), torch.randint(5, (64,))
+    model = nn.Sequential(nn.Linear(16, 4, bias=False), nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 5))
+    nn.init.zeros_(model[1].weight)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    assert wl.Lab(model, batch=(x, y), loss=F.cross_entropy).diagnose().of("duplicate_units") == []

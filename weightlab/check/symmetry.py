@@ -54,7 +54,9 @@ def _alike(tree: ParameterTree, layer: Layer, scheme: Scheme, value: Tensor) -> 
         return None
     # Of few cells in a row less must agree by chance: rows have to be closer, down to what rounding tells apart.
     alike = max(min(ALIKE, (CHANCE / (size**2 / 2 * blocks)) ** (1 / cells)), eps)
-    by_chance = size**2 / 2 * alike**cells * blocks > CHANCE  # of a pair; that all units agree is no chance
+    # Cells of one magnitude, as Adam's first step away from zeros leaves them, differ by their signs alone.
+    part_of_one = 0.5 if _have_one_magnitude(rows) else alike
+    by_chance = size**2 / 2 * part_of_one**cells * blocks > CHANCE  # of a pair; that all units agree is no chance
     copies = torch.zeros(units, dtype=torch.bool)
     whole = 0
     for block in range(blocks):
@@ -84,6 +86,11 @@ def _alike(tree: ParameterTree, layer: Layer, scheme: Scheme, value: Tensor) -> 
     return Finding(
         "duplicate_units", layer.name, (layer.name,), "warning", text, seen, repair, title, layer.name, region
     )
+
+
+def _have_one_magnitude(rows: Tensor) -> bool:
+    sizes = rows.abs()
+    return bool((sizes[sizes > 0] > sizes.max() / 2).all())
 
 
 def _copies(rows: Tensor, alike: float) -> Tensor:

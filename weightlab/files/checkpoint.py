@@ -75,7 +75,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightLabError(
             f"open: {source} cannot be read as safetensors: {error}. "
-            "Give a .safetensors file, or the .safetensors.index.json of its parts."
+            "Give a .safetensors file, or the .safetensors.index.json of its parts; what torch.save wrote goes by torch.load."
         ) from error
     return tensors
 

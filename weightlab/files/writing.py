@@ -40,7 +40,7 @@ def path_to_write(path: object, what: str) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise EditRefused(f"{what}: the path must be a str or a Path, got {type(path).__name__}. Give 'model.file'.")
     name = os.fspath(path)
-    if not isinstance(name, str) or "\0" in name or not Path(name).name:
+    if not isinstance(name, str) or "\0" in name or not Path(name).name or Path(name).is_dir():
         raise EditRefused(f"{what}: {name!r:.100} names no file. Give a path that ends in a name.")
     return Path(name)
 
