@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -100,7 +101,10 @@ def test_wide_unsigned_integers_are_shown_in_another_order(dtype: torch.dtype) -
 def test_a_figure_of_far_ends_draws_without_a_warning(cells: list[list[float]]) -> None:
     model = nn.Module()
     model.register_parameter("w", nn.Parameter(torch.tensor(cells, dtype=torch.float64)))
-    wl.Lab(model)["w"].plot()._repr_png_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = wl.Lab(model)["w"].plot()._repr_png_()
+    assert drawn.startswith(b"\x89PNG")
 
 
 def same(one: Tensor, other: Tensor) -> bool:

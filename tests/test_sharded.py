@@ -17,6 +17,9 @@ distributed = pytest.importorskip("torch.distributed")
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="this torch was built without distributed")
 
 
+KINDS = ("fully_shard", "rows", "columns", "replicate")
+
+
 def net() -> nn.Sequential:
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
@@ -53,7 +56,7 @@ def work(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     try:
-        for kind in ("fully_shard", "rows", "columns", "replicate"):
+        for kind in KINDS:
             same_as_plain(kind, Path(folder) / f"{kind} {rank}.safetensors")
     finally:
         distributed.destroy_process_group()
@@ -165,4 +168,5 @@ def test_sharded_parameters_are_edited_as_plain_ones(tmp_path: Path) -> None:  #
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes.spawn(work, (port, str(tmp_path)), nprocs=2)
+    processes.spawn(work, (port, str(tmp_path)), nprocs=2)  # raises what either process raised
+    assert {path.stem for path in tmp_path.iterdir()} == {f"{kind} {rank}" for kind in KINDS for rank in range(2)}

@@ -145,7 +145,7 @@ def test_selected_cells_are_copied_as_text(notebook: LiveNotebook) -> None:
     widget.open("fc.weight")
     widget.button("Cells").click()
     widget.select("[1, 2:4]")
-    expect(widget.root.get_by_role("gridcell")).to_have_count(2)
+    expect(widget.root.get_by_role("grid", name="Cells of fc.weight").get_by_role("gridcell")).to_have_count(2)
     widget.button("Copy torch").click()
     expect(widget.root.get_by_role("status", name="Found cell")).to_have_text("2 cells copied")
     code = notebook.page.evaluate("() => navigator.clipboard.readText()")
