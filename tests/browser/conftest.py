@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser import chromium
-from tests.browser.live import PATIENCE, LiveNotebook, write_notebook
+from tests.browser.live import PATIENCE, LiveNotebook, Widget, write_notebook
 from tests.browser.server import JupyterServer
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
@@ -102,3 +102,16 @@ def open_notebook(
 
 def pytest_report_header() -> str:
     return f"browser tests: {chromium.find()}, screenshots in {os.path.relpath(ARTIFACTS)}"
+
+
+@pytest.fixture
+def notebook(open_notebook: Open, request: pytest.FixtureRequest) -> LiveNotebook:
+    """The MODEL of the test's file and its Lab, shown."""
+    live = open_notebook(request.module.MODEL, "lab")
+    live.run_all()
+    return live
+
+
+@pytest.fixture
+def widget(notebook: LiveNotebook) -> Widget:
+    return notebook.widget()

@@ -248,6 +248,23 @@ class Widget:
             self.root.get_by_role("textbox", name=label.replace("_", " "), exact=True).fill(text)
         self.button("Apply").click()
 
+    def choose(self, menu: str, item: str) -> None:
+        """An item of one of the menus of the edit bar."""
+        self.button(menu).click()
+        self.root.get_by_role("menuitem", name=item, exact=True).click()
+
+    def window(self, name: str) -> Locator:
+        """A dialog, by its name."""
+        return self.root.get_by_role("dialog", name=name, exact=True)
+
+    def drag(self, name: str, begin: Sequence[int], end: Sequence[int]) -> None:
+        """From one cell of the picture to another."""
+        mouse = self.page.mouse
+        mouse.move(*self.point_of(name, begin))
+        mouse.down()
+        mouse.move(*self.point_of(name, end), steps=4)
+        mouse.up()
+
     def _drawn(self, name: str, index: Sequence[int]) -> dict[str, Any]:
         self.painted(name)
         drawn: dict[str, Any] | None = self.heatmap.evaluate(

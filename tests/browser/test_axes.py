@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -19,13 +17,6 @@ model = nn.ModuleDict({"attention": nn.MultiheadAttention(12, 3), "lstm": nn.LST
                        "fc": nn.Linear(6, 9), "image": nn.Conv2d(3, 4, 3), "norm": nn.BatchNorm2d(4)})
 lab = weightlab.Lab(model)
 """
-
-
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
 
 
 def values(notebook: LiveNotebook, name: str) -> np.ndarray:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -34,18 +32,6 @@ def as_it_was():
 x, y = torch.randn(6, 2, 8, 8), torch.arange(6) % 3
 lab = weightlab.Lab(model, batch=(x, y), loss=loss)
 """
-
-
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
-@pytest.fixture
-def widget(notebook: LiveNotebook) -> Widget:
-    return notebook.widget()
 
 
 def tab(widget: Widget, name: str) -> Locator:

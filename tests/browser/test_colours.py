@@ -37,13 +37,6 @@ PIXELS = """stage => new Promise(done => requestAnimationFrame(() => requestAnim
 })))"""
 
 
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
 def choose(widget: Widget, *, colours: str = "auto", reach: str = "symmetric", scale: str = "linear") -> None:
     widget.root.get_by_label("Colour map").select_option(colours)
     widget.root.get_by_label("Colour range").select_option(reach)

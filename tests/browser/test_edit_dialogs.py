@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -18,32 +17,11 @@ lab = weightlab.Lab(model)
 """
 
 
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
-@pytest.fixture
-def widget(notebook: LiveNotebook) -> Widget:
-    return notebook.widget()
-
-
-def window(widget: Widget, name: str) -> Locator:
-    return widget.root.get_by_role("dialog", name=name, exact=True)
-
-
-def pick(widget: Widget, menu: str, item: str) -> None:
-    widget.button(menu).click()
-    widget.root.get_by_role("menuitem", name=item, exact=True).click()
-
-
 def test_a_form_names_its_tensor_and_closes_when_another_is_opened(notebook: LiveNotebook, widget: Widget) -> None:
     widget.open("emb.weight")
     widget.select("[5]")
     widget.button("Fill…").click()
-    form = window(widget, "Fill")
+    form = widget.window("Fill")
     form.get_by_role("textbox", name="Value").fill("1")
     expect(form).to_contain_text("emb.weight [5]")
     widget.tree_row("fc.weight").click()
@@ -55,12 +33,12 @@ def test_a_form_names_its_tensor_and_closes_when_another_is_opened(notebook: Liv
 def test_escape_closes_every_window_wherever_the_focus_is(notebook: LiveNotebook, widget: Widget) -> None:
     widget.open("fc.weight")
     keyboard = widget.page.keyboard
-    pick(widget, "Hold", "By a rule…")
-    expect(window(widget, "Hold to a rule")).to_be_visible()
+    widget.choose("Hold", "By a rule…")
+    expect(widget.window("Hold to a rule")).to_be_visible()
     keyboard.press("Escape")
-    expect(window(widget, "Hold to a rule")).to_have_count(0)
-    pick(widget, "Export", "Save safetensors…")
-    saving = window(widget, "Save safetensors")
+    expect(widget.window("Hold to a rule")).to_have_count(0)
+    widget.choose("Export", "Save safetensors…")
+    saving = widget.window("Save safetensors")
     notebook.kernel("import pathlib; pathlib.Path('edited.safetensors').unlink(missing_ok=True)")
     saving.get_by_role("button", name="Save").click()
     expect(saving).to_contain_text("Saved edited.safetensors")
@@ -69,23 +47,23 @@ def test_escape_closes_every_window_wherever_the_focus_is(notebook: LiveNotebook
     widget.button("Fill…").click()
     widget.tree_row("fc.weight").focus()
     keyboard.press("Escape")
-    expect(window(widget, "Fill")).to_have_count(0)
+    expect(widget.window("Fill")).to_have_count(0)
     # A list that is open goes first.
     widget.button("Fill…").click()
     widget.button("Hold").click()
     expect(widget.root.get_by_role("menu", name="Hold")).to_be_visible()
     keyboard.press("Escape")
-    expect(window(widget, "Fill")).to_be_visible()
+    expect(widget.window("Fill")).to_be_visible()
     keyboard.press("Escape")
-    expect(window(widget, "Fill")).to_have_count(0)
+    expect(widget.window("Fill")).to_have_count(0)
 
 
 def test_one_window_is_open_at_a_time(widget: Widget) -> None:
     widget.open("fc.weight")
-    pick(widget, "Export", "Save safetensors…")
+    widget.choose("Export", "Save safetensors…")
     widget.button("Scale…").click()
-    expect(window(widget, "Save safetensors")).to_have_count(0)
-    expect(window(widget, "Scale")).to_be_visible()
+    expect(widget.window("Save safetensors")).to_have_count(0)
+    expect(widget.window("Scale")).to_be_visible()
     expect(widget.root.get_by_role("dialog")).to_have_count(1)
     widget.button("Scale…").click()
     expect(widget.root.get_by_role("dialog")).to_have_count(0)
@@ -140,7 +118,7 @@ def test_the_window_stands_beside_the_picture_whose_cells_it_marks(notebook: Liv
         notebook.page.set_viewport_size({"width": width, "height": 1000})
         for button, name in (("Fill…", "Fill"), ("Reinitialize…", "Reinitialize")):
             widget.button(button).click()
-            form = window(widget, name)
+            form = widget.window(name)
             expect(form).to_be_visible()
             card, picture = form.bounding_box(), widget.heatmap.bounding_box()
             assert card
@@ -155,8 +133,8 @@ def test_the_window_stands_beside_the_picture_whose_cells_it_marks(notebook: Liv
 
 def test_what_is_drawn_without_a_seed_is_what_the_preview_showed(notebook: LiveNotebook, widget: Widget) -> None:
     widget.open("fc.bias")
-    pick(widget, "More…", "Normal…")
-    form = window(widget, "Normal")
+    widget.choose("More…", "Normal…")
+    form = widget.window("Normal")
     form.get_by_role("textbox", name="Std").fill("1")
     told = form.locator(".wl-preview")
     expect(told).to_contain_text("40 cells change")
@@ -177,8 +155,8 @@ def test_a_hold_says_how_many_cells_before_and_after(notebook: LiveNotebook, wid
     widget.open("fc.bias")
     widget.select("[2:10]")
     expect(widget.region).to_have_value("[2:10]")
-    pick(widget, "Hold", "Keep values…")
-    expect(window(widget, "Hold")).to_contain_text("fc.bias [2:10] · 8 cells")
+    widget.choose("Hold", "Keep values…")
+    expect(widget.window("Hold")).to_contain_text("fc.bias [2:10] · 8 cells")
     widget.changes(widget.button("Apply").click)
     expect(widget.root.locator(".wl-outcome")).to_contain_text("8 cells held")
     expect(widget.history.get_by_role("listitem").filter(has_text="Hold fc.bias[2:10]")).to_contain_text("8")
@@ -189,7 +167,7 @@ def test_a_hold_says_how_many_cells_before_and_after(notebook: LiveNotebook, wid
 def test_what_the_kernel_refuses_stands_once_and_is_not_applied(notebook: LiveNotebook, widget: Widget) -> None:
     widget.open("fc.bias")
     widget.button("Fill…").click()
-    form = window(widget, "Fill")
+    form = widget.window("Fill")
     form.get_by_role("textbox", name="Value").fill("abc")
     expect(form.get_by_role("alert")).to_contain_text("abc")
     form.get_by_role("button", name="Apply").click()
@@ -198,8 +176,8 @@ def test_what_the_kernel_refuses_stands_once_and_is_not_applied(notebook: LiveNo
     form.get_by_role("textbox", name="Value").fill("1")
     expect(form.get_by_role("alert")).to_have_count(0)
     widget.page.keyboard.press("Escape")
-    pick(widget, "Export", "Save safetensors…")
-    saving = window(widget, "Save safetensors")
+    widget.choose("Export", "Save safetensors…")
+    saving = widget.window("Save safetensors")
     saving.get_by_role("textbox", name="File").fill("a/b")
     saving.get_by_role("button", name="Save").click()
     expect(saving.get_by_role("alert")).to_be_visible()
@@ -214,7 +192,7 @@ def test_after_a_restart_nothing_that_asks_the_kernel_can_be_pressed(
     label.press("Enter")
     widget.open("fc.bias")
     widget.press("Zero")
-    pick(widget, "Hold", "Keep values…")
+    widget.choose("Hold", "Keep values…")
     widget.changes(widget.button("Apply").click)
     widget.press("Undo")
     notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")

@@ -7,7 +7,6 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -46,38 +45,13 @@ trained = True
 """
 
 
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
-@pytest.fixture
-def widget(notebook: LiveNotebook) -> Widget:
-    return notebook.widget()
-
-
-def more(widget: Widget, menu: str, item: str) -> None:
-    widget.button(menu).click()
-    widget.root.get_by_role("menuitem", name=item, exact=True).click()
-
-
 def row_of(widget: Widget, listed: str, text: str) -> Locator:
     return widget.root.get_by_role("list", name=listed).get_by_role("listitem").filter(has_text=text)
 
 
-def drag(widget: Widget, name: str, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
-    mouse = widget.page.mouse
-    mouse.move(*widget.point_of(name, begin))
-    mouse.down()
-    mouse.move(*widget.point_of(name, end), steps=4)
-    mouse.up()
-
-
 def test_a_part_of_another_model_is_copied_and_averaged_by_mouse(notebook: LiveNotebook, widget: Widget) -> None:
     widget.open("fc.weight")
-    more(widget, "More…", "Copy from…")
+    widget.choose("More…", "Copy from…")
     dialog = widget.root.get_by_role("dialog", name="Copy from")
     expect(dialog.get_by_role("combobox", name="From")).to_have_value("pretrained")
     # The whole tensor has another shape: the refusal stands in the form before anything is applied.
@@ -85,12 +59,12 @@ def test_a_part_of_another_model_is_copied_and_averaged_by_mouse(notebook: LiveN
     dialog.get_by_role("button", name="Cancel").click()
     widget.select("[:5]")
     expect(widget.region).to_have_value("[0:5]")
-    more(widget, "More…", "Copy from…")
+    widget.choose("More…", "Copy from…")
     expect(dialog).to_contain_text("120 cells change")
     widget.changes(dialog.get_by_role("button", name="Apply").click)
     assert notebook.value("alike(model.fc.weight[:5], trained.fc.weight)")
     widget.press("Undo")
-    more(widget, "More…", "Average with…")
+    widget.choose("More…", "Average with…")
     dialog = widget.root.get_by_role("dialog", name="Average with")
     dialog.get_by_role("textbox", name="Weight").fill("0.25")
     widget.changes(dialog.get_by_role("button", name="Apply").click)
@@ -200,7 +174,7 @@ def test_listed_cells_are_held_and_hatched_and_released(notebook: LiveNotebook, 
     target = widget.root.get_by_role("toolbar", name="Picture").get_by_role("combobox", name="Target")
     target.select_option("largest")
     widget.root.get_by_role("textbox", name="Target number").fill("5")
-    more(widget, "Hold", "Keep values…")
+    widget.choose("Hold", "Keep values…")
     widget.changes(widget.button("Apply").click)
     expect(widget.tree_row("fc.weight")).to_have_attribute("aria-label", re.compile("some cells are held"))
     notebook.kernel("held = model.fc.weight.detach().abs().flatten().argsort(descending=True)[:5]\nstep()")
@@ -236,7 +210,7 @@ HATCHED = """(stage, held) => {
 def test_a_rule_shows_its_code_and_what_python_holds_is_listed(notebook: LiveNotebook, widget: Widget) -> None:
     widget.open("fc.bias")
     widget.select("[1]")
-    more(widget, "Hold", "By a rule…")
+    widget.choose("Hold", "By a rule…")
     dialog = widget.root.get_by_role("dialog", name="Hold to a rule")
     expect(dialog).to_contain_text('lab["fc.bias"][1].hold(rule=rule)')
     widget.page.keyboard.press("Escape")
@@ -255,7 +229,7 @@ def test_a_drag_over_bands_of_a_contact_sheet_takes_the_filters_under_it(
         " while (n < 24 && stage.__wl_value(n, 0, 0, 0).y === y) n++; return n; }"
     )
     assert 3 < wrap < 24
-    drag(widget, "conv1.weight", (1, 0, 1, 1), (wrap + 2, 0, 1, 1))
+    widget.drag("conv1.weight", (1, 0, 1, 1), (wrap + 2, 0, 1, 1))
     wanted = [1, 2, wrap + 1, wrap + 2]
     expect(widget.region).to_have_value(f"[{wanted}]")
     widget.press("Zero")
@@ -274,7 +248,7 @@ def test_history_is_walked_copied_and_saved(notebook: LiveNotebook, widget: Widg
     expect(widget.button("Redo")).to_be_enabled()
     assert notebook.value("model.fc.bias.tolist()") == [0] * 6
     notebook.kernel("import pathlib; pathlib.Path('edited.safetensors').unlink(missing_ok=True)")
-    more(widget, "Export", "Save safetensors…")
+    widget.choose("Export", "Save safetensors…")
     dialog = widget.root.get_by_role("dialog", name="Save safetensors")
     dialog.get_by_role("button", name="Save").click()
     expect(dialog).to_contain_text("Saved edited.safetensors")

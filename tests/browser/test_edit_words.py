@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -18,18 +17,6 @@ lab = weightlab.Lab(model)
 lab.auto_check = False
 """
 NOT_CUT = "box => box.scrollWidth <= box.clientWidth && box.scrollHeight <= box.clientHeight + 1"
-
-
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
-@pytest.fixture
-def widget(notebook: LiveNotebook) -> Widget:
-    return notebook.widget()
 
 
 def test_what_an_edit_did_is_whole_in_every_width(widget: Widget) -> None:

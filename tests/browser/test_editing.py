@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -21,18 +20,6 @@ def changed():
     return [name for name, tensor in model.state_dict().items() if tensor.numpy().tobytes() != before[name]]
 lab = weightlab.Lab(model, batch=(x, y), loss=F.cross_entropy)
 """
-
-
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
-@pytest.fixture
-def widget(notebook: LiveNotebook) -> Widget:
-    return notebook.widget()
 
 
 def only_filter_3_is_zero(notebook: LiveNotebook) -> bool:

@@ -15,15 +15,6 @@ def live(open_notebook: Open) -> LiveNotebook:
     return open_notebook(*CODE)
 
 
-def pick(widget: Widget, menu: str, item: str) -> None:
-    widget.button(menu).click()
-    widget.root.get_by_role("menuitem", name=item, exact=True).click()
-
-
-def window(widget: Widget, name: str) -> Locator:
-    return widget.root.get_by_role("dialog", name=name, exact=True)
-
-
 def fill(widget: Widget, value: str) -> None:
     widget.changes(lambda: widget.dialog("Fill…", Value=value))
 
@@ -34,14 +25,6 @@ def click_row(widget: Widget, name: str, row: int) -> None:
     assert box
     widget.page.mouse.click(box["x"] + 12, widget.point_of(name, (row, 0))[1])
     expect(widget.region).to_have_value(f"[{row}]")
-
-
-def drag(widget: Widget, name: str, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
-    mouse = widget.page.mouse
-    mouse.move(*widget.point_of(name, begin))
-    mouse.down()
-    mouse.move(*widget.point_of(name, end), steps=4)
-    mouse.up()
 
 
 def go_to(widget: Widget, text: str) -> None:
@@ -83,7 +66,7 @@ def test_2_a_cell_a_row_and_a_rectangle(live: LiveNotebook) -> None:
     click_row(widget, "weight", 2)
     fill(widget, "-1")
     lesson.by_hand('lab["weight"][[0, 1]][:, 3].fill_(7)')
-    drag(widget, "weight", (0, 3), (1, 3))
+    widget.drag("weight", (0, 3), (1, 3))
     fill(widget, "7")
     lesson.by_hand("lab.undo()")
     widget.press("Undo")
@@ -107,7 +90,7 @@ def test_3_a_constant_that_is_rounded(live: LiveNotebook) -> None:
     lesson.rest()
     assert lesson.as_by_python()
     widget.button("Fill…").click()
-    window(widget, "Fill").get_by_role("textbox", name="Value").fill("1e39")
+    widget.window("Fill").get_by_role("textbox", name="Value").fill("1e39")
     expect(widget.alert).to_contain_text("bias [3]")
     widget.page.keyboard.press("Escape")
     assert lesson.as_by_python()
@@ -210,7 +193,7 @@ def test_8_rows_are_scaled_compared_and_restored(live: LiveNotebook) -> None:
     widget.press("Zero")
     lesson.by_hand('lab.restore("before")')
     kept(widget, "Snapshots", "before").get_by_role("button", name="Compare").click()
-    table = window(widget, "Compared with before")
+    table = widget.window("Compared with before")
     expect(table).to_contain_text("bias")
     widget.changes(table.get_by_role("button", name="Restore weight").click)
     assert live.value("bool((net.bias == 0).all())")
@@ -225,7 +208,7 @@ def test_9_the_average_of_two_models(live: LiveNotebook) -> None:
     lesson.by_hand('lab.transfer("the other model", weight=0.5)')
     widget = lesson.widget()
     kept(widget, "Other models", "the other model").get_by_role("button", name="Transfer…").click()
-    table = window(widget, "Transfer from the other model")
+    table = widget.window("Transfer from the other model")
     table.get_by_role("textbox", name="Weight").fill("0.5")
     widget.changes(table.get_by_role("button", name="Apply").click)
     widget.page.keyboard.press("Escape")
@@ -236,8 +219,8 @@ def test_9_the_average_of_two_models(live: LiveNotebook) -> None:
     # "for the selected cells alone"
     widget.open("weight")
     click_row(widget, "weight", 1)
-    pick(widget, "More…", "Average with…")
-    widget.changes(window(widget, "Average with").get_by_role("button", name="Apply").click)
+    widget.choose("More…", "Average with…")
+    widget.changes(widget.window("Average with").get_by_role("button", name="Apply").click)
     assert live.value("[torch.equal(one.weight[0], untouched.weight[0]), torch.equal(one.weight[1], plain.weight[1])]")
 
 
@@ -249,7 +232,7 @@ def test_10_ten_classes_into_twelve(live: LiveNotebook) -> None:
     go_to(widget, "as loaded")
     assert not lesson.as_by_python()
     kept(widget, "Other models", "trained").get_by_role("button", name="Transfer…").click()
-    table = window(widget, "Transfer from trained")
+    table = widget.window("Transfer from trained")
     widget.changes(table.get_by_role("button", name="Apply").click)
     for left in ("head.weight", "head.bias"):
         expect(table.get_by_role("row").filter(has_text=left)).to_contain_text("left")
@@ -257,8 +240,8 @@ def test_10_ten_classes_into_twelve(live: LiveNotebook) -> None:
     for left in ("head.weight", "head.bias"):
         widget.open(left)
         widget.select("[:10]")
-        pick(widget, "More…", "Copy from…")
-        widget.changes(window(widget, "Copy from").get_by_role("button", name="Apply").click)
+        widget.choose("More…", "Copy from…")
+        widget.changes(widget.window("Copy from").get_by_role("button", name="Apply").click)
     assert lesson.as_by_python()
 
 
@@ -267,8 +250,8 @@ def test_11_a_rule_is_begun_in_python_and_released_by_hand(live: LiveNotebook) -
     lesson.by_hand("hold = lab")
     widget = lesson.widget()
     widget.open("weight")
-    pick(widget, "Hold", "By a rule…")
-    shown = window(widget, "Hold to a rule").locator("pre").inner_text()
+    widget.choose("Hold", "By a rule…")
+    shown = widget.window("Hold to a rule").locator("pre").inner_text()
     widget.page.keyboard.press("Escape")
     live.kernel(shown.replace("cells / cells.norm()", "unit_rows(cells)"))
     item = kept(widget, "Holds", "weight")
@@ -285,8 +268,8 @@ def test_12_bounds_that_last(live: LiveNotebook) -> None:
     lesson.by_hand('lab["weight"].hold(min=-0.5, max=0.5)')
     widget = lesson.widget()
     widget.open("weight")
-    pick(widget, "Hold", "Inside bounds…")
-    form = window(widget, "Hold inside bounds")
+    widget.choose("Hold", "Inside bounds…")
+    form = widget.window("Hold inside bounds")
     form.get_by_role("textbox", name="Minimum").fill("-0.5")
     form.get_by_role("textbox", name="Maximum").fill("0.5")
     widget.changes(form.get_by_role("button", name="Apply").click)
@@ -300,8 +283,8 @@ def test_13_freezing_and_the_conflict(live: LiveNotebook) -> None:
     widget = lesson.widget()
     widget.open("weight")
     click_row(widget, "weight", 1)
-    pick(widget, "Hold", "Keep values…")
-    widget.changes(window(widget, "Hold").get_by_role("button", name="Apply").click)
+    widget.choose("Hold", "Keep values…")
+    widget.changes(widget.window("Hold").get_by_role("button", name="Apply").click)
     lesson.by_hand('lab["weight"][1, 0].fill_(0.25)')
     widget.painted("weight")
     widget.page.mouse.click(*widget.point_of("weight", (1, 0)))
@@ -309,8 +292,8 @@ def test_13_freezing_and_the_conflict(live: LiveNotebook) -> None:
     lesson.by_hand("hold.release()")
     widget.changes(kept(widget, "Holds", "weight").get_by_role("button", name="Release").click)
     lesson.by_hand('lab["weight"].requires_grad_(False)')
-    pick(widget, "More…", "Freeze, train…")
-    widget.changes(window(widget, "Freeze or train").get_by_role("button", name="Apply").click)
+    widget.choose("More…", "Freeze, train…")
+    widget.changes(widget.window("Freeze or train").get_by_role("button", name="Apply").click)
     lesson.by_hand("lab.undo()")
     widget.press("Undo")
     lesson.by_hand('lab["weight"][0].fill_(0.1)')
@@ -332,8 +315,8 @@ def test_14_rows_of_a_pretrained_head(live: LiveNotebook) -> None:
     go_to(widget, "as loaded")
     for name in ("_fc.weight", "_fc.bias"):
         widget.open(name)
-        pick(widget, "More…", "Copy from…")
-        form = window(widget, "Copy from")
+        widget.choose("More…", "Copy from…")
+        form = widget.window("Copy from")
         form.get_by_role("textbox", name="Part").fill("[[442, 985, 309]]")
         widget.changes(form.get_by_role("button", name="Apply").click)
     assert lesson.as_by_python()
@@ -352,7 +335,7 @@ def test_e_a_row_that_stays_zero(live: LiveNotebook) -> None:
     click_row(widget, "weight", 0)
     widget.press("Zero")
     lesson.by_hand('lab["weight"][0].hold()')
-    pick(widget, "Hold", "Keep values…")
-    widget.changes(window(widget, "Hold").get_by_role("button", name="Apply").click)
+    widget.choose("Hold", "Keep values…")
+    widget.changes(widget.window("Hold").get_by_role("button", name="Apply").click)
     lesson.rest()
     assert lesson.as_by_python()

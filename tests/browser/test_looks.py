@@ -8,7 +8,6 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -49,13 +48,6 @@ CLASHES = """(root, selector) => {
     });
     return found;
 }"""
-
-
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
 
 
 @pytest.fixture

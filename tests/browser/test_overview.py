@@ -12,13 +12,6 @@ from tests.browser.live import LiveNotebook, Widget
 from tests.browser.test_editing import MODEL
 
 
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
 def names_of(widget: Widget) -> list[str]:
     rows = widget.root.locator('[data-wl="tree"] [role="treeitem"]:not([data-kind="module"])')
     return [str(row.get_attribute("data-name")) for row in rows.all()]

@@ -15,13 +15,6 @@ from tests.browser.server import JupyterServer
 from tests.browser.test_editing import MODEL
 
 
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
-
-
 def test_the_drawn_values_are_the_tensors(notebook: LiveNotebook) -> None:
     widget = notebook.widget()
     widget.open("conv1.weight")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.live import LiveNotebook, Widget
 
 MODEL = """
@@ -25,13 +24,6 @@ x, y = torch.randn(12, 90), torch.arange(12) % 5
 F.cross_entropy(model(x), y).backward()
 lab = weightlab.Lab(model, batch=(x, y), loss=F.cross_entropy, auto_check=False)
 """
-
-
-@pytest.fixture
-def notebook(open_notebook: Open) -> LiveNotebook:
-    live = open_notebook(MODEL, "lab")
-    live.run_all()
-    return live
 
 
 class Pair:

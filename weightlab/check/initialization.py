@@ -22,7 +22,6 @@ from weightlab.check.gates import shut_gate
 from weightlab.check.gradients import Observation, observe
 from weightlab.check.layers import Heard, layers_that_ran
 from weightlab.check.listening import Listening
-from weightlab.check.measures import tensors_in
 from weightlab.check.origins import ZEROS, join_causes
 from weightlab.check.probe import Probe
 from weightlab.check.recurrence import grows
@@ -34,6 +33,7 @@ from weightlab.check.signal import Signal, signal
 from weightlab.check.sizes import weak
 from weightlab.edit.operations import Edit
 from weightlab.errors import ProbeFailed
+from weightlab.model.nested import tensors_in
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.progress import report, share

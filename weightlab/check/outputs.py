@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightlab.check.measures import tensors_in
+from weightlab.model.nested import tensors_in
 
 KEPT = 1 << 16  # numbers of an output that a report keeps
 

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightlab.check.measures import tensors_in
 from weightlab.check.sandbox import cast
 from weightlab.errors import ProbeFailed
+from weightlab.model.nested import tensors_in
 
 GIVE = "Give Lab(model, batch=(inputs, targets), loss=...) or probe=lambda model: loss."
 # Sizes of spatial axes, tried in this order: small images, ImageNet's, then MNIST's for nets that flatten.

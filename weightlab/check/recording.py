@@ -25,12 +25,12 @@ from weightlab.check.measures import (
     highest,
     measurable,
     reaching,
-    tensors_in,
     used_rows,
     wide,
 )
 from weightlab.check.outputs import Output
 from weightlab.check.sandbox import Sandbox
+from weightlab.model.nested import tensors_in
 from weightlab.progress import report
 
 ATTRIBUTES_THAT_MAKE = {"data", "T", "mT", "H", "mH", "real", "imag"}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
-from weightlab.train.outputs import tensors_of
+from weightlab.model.nested import tensors_in
 
 _PROBED = 8  # parameters, one of which a graph of the model is taken to reach
 _MARK = "weightlab"
@@ -120,7 +120,7 @@ def _locals(frame: FrameType) -> Iterator[Tensor]:
         return  # waits, sleeps, queues
     for value in list(frame.f_locals.values()):
         if not isinstance(value, (tuple, list, dict)) or len(value) <= _FEW:
-            yield from tensors_of(value)
+            yield from tensors_in(value)
 
 
 def _leads_to(tensor: Tensor, parameters: set[int]) -> bool:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.errors import ProbeFailed
-from weightlab.train.outputs import tensors_of
+from weightlab.model.nested import tensors_in
 from weightlab.train.stacks import Found, is_used_beside, step_on_another_thread
 
 PAUSE_SECONDS = 0.05  # between two looks whether a step that nothing ends is over
@@ -286,7 +286,7 @@ class _Gate:
         steps = self._steps
         if steps is None or steps._is_own():
             return
-        made = (tensor for tensor in tensors_of(output) if tensor.grad_fn is not None)
+        made = (tensor for tensor in tensors_in(output) if tensor.grad_fn is not None)
         steps._forward_ends(next(made, None) if module.training else None)
 
     def stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
