@@ -253,3 +253,36 @@ def test_history_is_walked_copied_and_saved(notebook: LiveNotebook, widget: Widg
     dialog.get_by_role("button", name="Save").click()
     expect(dialog).to_contain_text("Saved edited.safetensors")
     assert notebook.value("weightlab.open('edited.safetensors')['fc.bias'].value.tolist()") == [0] * 6
+
+
+def test_a_selection_is_inverted_and_widened_by_keys_and_the_last_edit_repeated_on_it(
+    notebook: LiveNotebook, widget: Widget
+) -> None:
+    zeros = "[i for i, v in enumerate(model.fc.bias.tolist()) if v == 0]"
+    widget.open("fc.bias")
+    widget.select("[1]")
+    widget.press("Zero")
+    keys = widget.page.keyboard
+    for start, key, wanted in (("[1]", "i", [0, 1, 2, 3, 4, 5]), ("[4]", "g", [1, 3, 4, 5])):
+        widget.select(start)
+        widget.heatmap.focus()
+        keys.press(key)
+        expect(widget.region).not_to_have_value(start)
+        widget.changes(lambda: keys.press("r"))
+        assert notebook.value(zeros) == wanted
+        widget.press("Undo")
+    assert notebook.value(zeros) == [1]
+
+
+def test_a_downloaded_recipe_gives_another_copy_the_same_bytes(notebook: LiveNotebook, widget: Widget) -> None:
+    widget.open("fc.weight")
+    widget.select("[2]")
+    widget.dialog("Scale…", Factor="-3")
+    expect(widget.history.get_by_role("listitem").filter(has_text="Scale")).to_be_visible()
+    with widget.page.expect_download() as download:
+        widget.choose("Export", "Download recipe")
+    text = download.value.path().read_text()
+    notebook.kernel(f"import copy, json; twin = copy.deepcopy(start); weightlab.replay(json.loads({text!r}), twin)")
+    assert notebook.value(
+        "torch.equal(twin.fc.weight, model.fc.weight) and not torch.equal(start.fc.weight, model.fc.weight)"
+    )
