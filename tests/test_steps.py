@@ -214,8 +214,7 @@ def test_a_waiting_edit_is_computed_from_the_values_that_it_meets(lab: wl.Lab) -
         lab["2.weight"][0] = lab["2.weight"][1]
 
     after: list[Tensor] = []
-    lab.optimizer.register_step_post_hook(lambda *_: after.append(lab.model[0].weight.detach().clone()))
-    lab.steps.stay_last()
+    lab.after_step.put("updates", lambda: after.append(lab.model[0].weight.detach().clone()))
     one_step(lab, twice)
     assert torch.equal(lab.model[0].weight, after[0] * 2)
     assert torch.equal(lab.model[2].weight[0], lab.model[2].weight[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from weightlab.edit.entry import ActionPatch
 from weightlab.edit.operations import Edit
@@ -17,8 +16,6 @@ _NO_OPTIMIZER = "this Lab was given no optimizer: call lab.step() after each ste
 
 class Holding(Part):
     """The holds of a Lab."""
-
-    _hold_hook: Any
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -67,22 +64,20 @@ class Holding(Part):
 
     def _rehold(self, constraint: Constraint) -> None:
         self.holds.add(constraint)
-        if self.optimizer is not None and self._hold_hook is None:
+        if self.after_step is not None:
             found = weakref.ref(self)
 
-            def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+            def enforce() -> None:
                 lab = found()
                 if lab is not None:
-                    lab._enforce()  # what waits for the end of the step has a hook of its own, behind this one
+                    lab._enforce()
 
-            self._hold_hook = self.optimizer.register_step_post_hook(after_step)
-            self.steps.stay_last()
+            self.after_step.put("holds", enforce)
 
     def _unhold(self, constraint: Constraint) -> None:
         self.holds.remove(constraint)
-        if not self.holds.active and self._hold_hook is not None:
-            self._hold_hook.remove()
-            self._hold_hook = None
+        if not self.holds.active and self.after_step is not None:
+            self.after_step.put("holds", None)
 
     def step(self) -> None:
         """The safe point after an optimizer's step, for a loop whose optimizer the Lab was not given: holds are kept here."""
@@ -92,10 +87,5 @@ class Holding(Part):
             self.steps.end()
 
     def _enforce(self) -> None:
-        with self.lock:
-            try:
-                with self._own_writes(constraint.name for constraint in self.holds.active):
-                    self.holds.enforce()
-            finally:
-                if self._updates is not None:
-                    self._updates.after()  # what a hold put back was not changed
+        with self.lock, self._own_writes(constraint.name for constraint in self.holds.active):
+            self.holds.enforce()

@@ -31,6 +31,7 @@ from weightlab.model import given
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.overview import Overview
+from weightlab.train.after_step import AfterStep
 from weightlab.train.constraints import Constraints
 from weightlab.train.optimizer_state import moments_of, strangers
 from weightlab.train.steps import Steps
@@ -92,9 +93,9 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self.journal = Journal(self.tree, undo_bytes)
         self.snapshots = Snapshots(self.tree)
         self.holds = Constraints(self.tree)
-        self.steps = Steps(model, self.lock, optimizer)
+        self.after_step = None if optimizer is None else AfterStep(optimizer)
+        self.steps = Steps(model, self.lock, self.after_step)
         self.offers: dict[str, Any] = {}
-        self._hold_hook: Any = None
         self.journal.before_write = self._before_write
         self.journal.advise = self._advice
         if optimizer is not None:

@@ -20,6 +20,7 @@ from weightlab.edit.snapshots import Snapshots
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.see.layout import Layout
+from weightlab.train.after_step import AfterStep
 from weightlab.train.constraints import Constraints
 from weightlab.train.steps import Steps
 from weightlab.train.updates import Updates
@@ -35,6 +36,7 @@ class Part(ABC):
     journal: Journal
     snapshots: Snapshots
     holds: Constraints
+    after_step: AfterStep | None
     steps: Steps
     report: GradientReport | None
     revision: int

@@ -27,7 +27,7 @@ class Viewing(Part):
 
     def __init__(self) -> None:
         self._gradients: dict[str, tuple[int, Tensor]] = {}  # of the last check, with the revision that it was made at
-        self._updates = None if self.optimizer is None else Updates(self.optimizer)
+        self._updates = None if self.after_step is None else Updates(self.after_step)
         self._extremes: dict[str, tuple[object, tuple[float, float] | None]] = {}
 
     @abstractmethod
@@ -175,10 +175,7 @@ class Viewing(Part):
             )
         if not watch and not self._updates.watches(name):
             raise EditRefused(f"{info.title}: its updates are not watched. Look at its view 'update', then run a step.")
-        is_first = not self._updates.follows
         found = self._updates.watch(name, self.tree.tensor(name))
-        if is_first:
-            self.steps.stay_last()
         if found is None:
             raise EditRefused(
                 f"{info.title}: no step of the optimizer was seen since this tensor is watched. It is watched from now on: "

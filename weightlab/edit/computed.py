@@ -116,12 +116,22 @@ def _normed(g_name: str, g: Tensor, v_name: str, v: Tensor, asked: Tensor, edit:
     touched = (
         changed.any(dim=axes, keepdim=True).view(g.shape) if axes and g.ndim else torch.ones_like(g, dtype=torch.bool)
     )
-    zero = norms == 0
-    # Slices that were not touched keep both originals, to the byte.
-    yield {
-        g_name: torch.where(touched, norms, g.detach()),
-        v_name: torch.where(touched & ~zero, asked, v.detach()),
-    }
+    # Slices that were not touched keep both originals, to the byte. The last bit of a norm depends on who sums it.
+    for sized in (norms, _own_norms(asked, g)):
+        if sized is not None:
+            yield {
+                g_name: torch.where(touched, sized, g.detach()),
+                v_name: torch.where(touched & (sized != 0), asked, v.detach()),
+            }
+
+
+def _own_norms(asked: Tensor, g: Tensor) -> Tensor | None:
+    """The norms by which torch's kernel of weight_norm itself would divide."""
+    kept = [axis for axis in range(g.ndim) if g.shape[axis] != 1]
+    if len(kept) != 1 or kept[0] not in (0, asked.ndim - 1) or g.ndim != asked.ndim or not asked.is_floating_point():
+        return None
+    found = torch._weight_norm_interface(asked.contiguous(), g.detach(), kept[0])[1]
+    return found.to(g.dtype).view(g.shape) if found.numel() == g.numel() else None
 
 
 def _mark(cells: Tensor) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
+from torch.nn.parameter import is_lazy
 
 from weightlab.model.nested import tensors_in
 
@@ -88,7 +89,7 @@ def _is_library(frame: FrameType) -> bool:
 
 def _has_graph(model: nn.Module) -> bool:
     """Whether a graph is alive that reaches the parameters: their node of the graph outlives a look at it."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.is_leaf]
+    trained = [p for p in model.parameters() if p.requires_grad and p.is_leaf and not is_lazy(p)]
     with torch.inference_mode(False):
         return any(_is_in_a_graph(parameter) for parameter in trained[:: max(1, len(trained) // _PROBED)])
 

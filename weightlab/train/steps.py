@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from weightlab.errors import ProbeFailed
 from weightlab.model.nested import tensors_in
+from weightlab.train.after_step import AfterStep
 from weightlab.train.stacks import Found, is_used_beside, step_on_another_thread
 
 PAUSE_SECONDS = 0.05  # between two looks whether a step that nothing ends is over
@@ -65,12 +66,12 @@ class Steps:
     Args:
         model: whose forwards begin steps.
         lock: the Lab's; what changes the model or checks it holds it.
-        optimizer: the Lab's, if it was given one.
+        after: what follows a step of the Lab's optimizer, if it was given one.
     """
 
-    def __init__(self, model: nn.Module, lock: threading.RLock, optimizer: torch.optim.Optimizer | None = None) -> None:
+    def __init__(self, model: nn.Module, lock: threading.RLock, after: AfterStep | None = None) -> None:
         self._model = model
-        self._known = optimizer
+        self._after = after
         self._home = threading.get_ident()  # the thread that made the Lab
         self._lock = threading.Condition(lock)
         self._thread: threading.Thread | None = None  # whose step is in flight
@@ -86,7 +87,7 @@ class Steps:
         self._waiting: list[_Waiting[Any]] = []
         self._late: set[str] = set()
         self._handles: list[Any] = []
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._sees_steps = False  # of the optimizer
 
     def watch(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Follow forwards and steps from now on, until `unwatch`."""
@@ -97,26 +98,24 @@ class Steps:
             self._model.register_forward_pre_hook(gate.enter, prepend=True),
             self._model.register_forward_hook(gate.leave, always_call=True),
         ]
-        self._optimizer = optimizer
+        self._sees_steps = optimizer is not None
         if optimizer is not None:
-            self._handles.append(optimizer.register_step_post_hook(gate.stepped))
+            if self._after is None or self._after.optimizer is not optimizer:
+                self._after = AfterStep(optimizer)
+            self._after.put("waiting", gate.stepped)
 
     def _can_follow(self) -> bool:
         # Inside a module that is compiled in place the hooks would be compiled, too.
         compiled = getattr(self._model, "_compiled_call_impl", None) is not None
         return not compiled and not isinstance(self._model, torch.jit.ScriptModule)
 
-    def stay_last(self) -> None:
-        """After another hook was put on the optimizer: what it keeps or measures comes before what waits."""
-        if self._handles and self._optimizer is not None:
-            self._handles.pop().remove()
-            self._handles.append(self._optimizer.register_step_post_hook(_Gate(self).stepped))
-
     def unwatch(self) -> None:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        if self._after is not None:
+            self._after.put("waiting", None)
         self._forget()
 
     @property
@@ -205,10 +204,11 @@ class Steps:
         """Whether one is in flight elsewhere; where nobody has followed so far, one is looked for."""
         if not self._handles and self._can_follow():
             found = step_on_another_thread(self._model)
-            things = [thing for thing in (self._model, self._known) if thing is not None]
+            optimizer = None if self._after is None else self._after.optimizer
+            things = [thing for thing in (self._model, optimizer) if thing is not None]
             # Without a step a forward may begin before what is asked for is done: the hooks make it wait.
             if found is not None or threading.get_ident() != self._home or is_used_beside(*things):
-                self.watch(self._known)
+                self.watch(optimizer)
                 self._take_over(found)
         return self.elsewhere
 
@@ -240,7 +240,7 @@ class Steps:
 
     def _forward_begins(self) -> None:
         with self._lock:  # waits for a check or an edit that goes on now
-            if not self._graphs and not (self._backward and self._optimizer is not None):
+            if not self._graphs and not (self._backward and self._sees_steps):
                 self.end()
             if not self.elsewhere:
                 self._thread, self._gone = threading.current_thread(), math.inf
@@ -289,7 +289,7 @@ class _Gate:
         made = (tensor for tensor in tensors_in(output) if tensor.grad_fn is not None)
         steps._forward_ends(next(made, None) if module.training else None)
 
-    def stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def stepped(self) -> None:
         if self._steps is not None:
             self._steps.end()
 

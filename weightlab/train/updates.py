@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weightlab.train.after_step import AfterStep
+
 WATCHED = 2
 
 
@@ -19,13 +21,13 @@ class Updates:
     """Differences that the last step made; *state*. Without a watched tensor no hook is on the optimizer.
 
     Args:
-        optimizer: whose steps are watched. It does not keep this object alive.
+        after_step: of the optimizer whose steps are watched. It does not keep this object alive.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(self, after_step: AfterStep) -> None:
+        self._after_step = after_step
         self._watched: dict[str, tuple[Tensor, Tensor | None, Tensor | None]] = {}  # tensor, before, update
-        self._handles: list[Any] = []
+        self._has_hook = False
         self.steps = 0
 
     def watches(self, name: str) -> bool:
@@ -40,14 +42,9 @@ class Updates:
         self._watched[name] = known
         while len(self._watched) > WATCHED:
             del self._watched[next(iter(self._watched))]
-        if not self._handles:
+        if not self._has_hook:
             self._hook()
         return known[2]
-
-    @property
-    def follows(self) -> bool:
-        """Whether its hooks are on the optimizer."""
-        return bool(self._handles)
 
     def before(self) -> None:
         """A step begins: keep the watched values."""
@@ -56,7 +53,7 @@ class Updates:
                 self._watched[name] = (tensor, tensor.detach().clone(), update)
 
     def after(self) -> None:
-        """A step has ended, or its holds were put right since: the difference is taken anew from the same values."""
+        """A step has ended, and its holds are put right."""
         with torch.inference_mode(False), torch.no_grad():
             for name, (tensor, before, _) in self._watched.items():
                 if before is not None:
@@ -71,18 +68,12 @@ class Updates:
             if updates is not None:
                 updates.before()
 
-        def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+        def after() -> None:
             updates = found()
             if updates is not None:
                 updates.after()
 
-        self._handles = [
-            self._optimizer.register_step_pre_hook(before),
-            self._optimizer.register_step_post_hook(after),
-        ]
-        weakref.finalize(self, _remove, self._handles)
-
-
-def _remove(handles: list[Any]) -> None:
-    for handle in handles:
-        handle.remove()
+        self._has_hook = True
+        self._after_step.put("updates", after)
+        handle = self._after_step.optimizer.register_step_pre_hook(before)
+        weakref.finalize(self, handle.remove)
