@@ -21,7 +21,13 @@ def _restored_by_a_number(lab: wl.Lab) -> None:
 
 BAD: dict[str, tuple[Act, str]] = {
     "an unknown name": (lambda lab: lab["conv1.wieght"], "Closest: 'conv1.weight'"),
+    "a name like no other": (lambda lab: lab["zzz"], r"list\(lab.tree\)"),
     "a module": (lambda lab: lab["conv1"], "this is a module"),
+    "an argument too many": (lambda lab: lab["fc.bias"].round_(2), "round_: too many positional arguments"),  # type: ignore[call-arg]
+    "an argument too few": (lambda lab: lab["fc.bias"].fill_(), "missing a required argument: 'value'"),  # type: ignore[call-arg]
+    "an argument of another name": (lambda lab: lab["fc.bias"].clamp_(low=0), "It takes min, max, moments"),  # type: ignore[call-arg]
+    "a hold of a number": (lambda lab: lab["fc.bias"].hold(1), "It takes min, max, sign, like, rule"),  # type: ignore[call-arg]
+    "a profile along no axis": (lambda lab: lab["fc.bias"].profile(9), r"fc.bias \[\d+\]: there is no axis 9"),
     "no name": (lambda lab: lab[3], "a name of a parameter is a str"),  # type: ignore[index]
     "an index past the end": (lambda lab: lab["conv1.weight"][4], "expected -4 to 3"),
     "too many axes": (lambda lab: lab["fc.bias"][0, 0], "the index has 2 axes, the tensor has 1"),

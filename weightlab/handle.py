@@ -98,7 +98,8 @@ class Handle:
         with self._lab.lock:
             self._tensor(alone=True)
             shown = self._lab.view(self.info.name, view)
-            return profile(shown if self.region.is_whole else storage.read(shown, self.region), axis)
+            part = "" if self.region.is_whole else f", cells {self.region}"
+            return profile(shown if not part else storage.read(shown, self.region), axis, self.info.title + part)
 
     def layout(
         self,

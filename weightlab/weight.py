@@ -6,9 +6,11 @@ detached copies: nothing that is done to them reaches the model.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -20,13 +22,35 @@ from weightlab.handle import Handle, unwrapped
 from weightlab.model import given
 from weightlab.train.hold import Constraint, Kind
 
-if TYPE_CHECKING:
-    pass
-
 Number = bool | int | float | complex
 Moments = Literal["keep", "zero"] | None  # what the optimizer keeps for the cells: see Lab.apply
 
 
+def _calls_are_checked(cls: type[WeightRef]) -> type[WeightRef]:
+    """A call with too many, too few or unknown arguments is refused like any other: no bare TypeError."""
+    for name, method in list(vars(cls).items()):
+        if callable(method) and not name.startswith("_"):
+            setattr(cls, name, _checked(method))
+    return cls
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def called(self: WeightRef, *args: Any, **arguments: Any) -> Any:
+        try:
+            signature.bind(self, *args, **arguments)
+        except TypeError as error:
+            _, *takes = signature.parameters
+            message = f"{self.info.title}: {method.__name__}: {error}. It takes {', '.join(takes)}."
+            raise EditRefused(message) from None
+        return method(self, *args, **arguments)
+
+    return called
+
+
+@_calls_are_checked
 class WeightRef(Handle):
     """Names cells of one tensor of a Lab's model. Made by `lab["conv1.weight"]`, narrowed by indexing.
 
@@ -60,7 +84,7 @@ class WeightRef(Handle):
             return self
         if linked:
             what = "linked=True links nothing: these are no whole filters with a norm behind them"
-            warnings.warn(f"{self.info.title}: {what}", stacklevel=2)
+            warnings.warn(f"{self.info.title}: {what}", stacklevel=3)
         return self._apply("zero_", moments=moments)
 
     def fill_(self, value: Number, *, moments: Moments = None) -> WeightRef:

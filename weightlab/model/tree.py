@@ -272,7 +272,7 @@ class ParameterTree:
         inside = [other for other in self._first if other.startswith(f"{name}.")]
         if name in self._modules and inside:
             return f"{name}: this is a module, not a tensor. It holds {', '.join(map(repr, inside[:4]))}."
-        return f"{name}: no parameter or buffer has this name.{_closest(name, self._first)}"
+        return f"{name}: no parameter or buffer has this name.{_closest(name, self._first) or ' List them: list(lab.tree).'}"
 
     def _computed_reason(self, name: str) -> str:
         path, _, local = name.rpartition(".")

@@ -51,13 +51,16 @@ class Profile:
     nonfinite: Tensor
 
 
-def profile(tensor: Tensor, axis: int) -> Profile:
+def profile(tensor: Tensor, axis: int, title: str = "") -> Profile:
     """Profile of an axis; complex cells count by magnitude.
+
+    Args:
+        title: name and shape, for the error; by default the shape.
 
     Raises:
         EditRefused: there is no such axis.
     """
-    axis = _checked(tensor, axis)
+    axis = _checked(tensor, axis, title)
     with writing(tensor):
         read = reading.lines(tensor.detach(), axis)
         if read is not None and _tame(read):
@@ -127,10 +130,11 @@ def order_by(tensor: Tensor, axis: int, by: str, token: str = "") -> Order:
     return Order(axis, by, indices, token)
 
 
-def _checked(tensor: Tensor, axis: int) -> int:
+def _checked(tensor: Tensor, axis: int, title: str = "") -> int:
     rank = tensor.ndim
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -rank <= axis < rank:
-        raise EditRefused(f"tensor {list(tensor.shape)}: there is no axis {axis!r}. Give one from 0 to {rank - 1}.")
+        known = f"Give one from 0 to {rank - 1}" if rank else "A single cell has none"
+        raise EditRefused(f"{title or f'tensor {list(tensor.shape)}'}: there is no axis {axis!r}. {known}.")
     return int(axis) % rank
 
 
