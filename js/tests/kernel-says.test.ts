@@ -25,6 +25,19 @@ test("a tensor without values is said to be one, calmly", async () => {
   expect(store.missing.value).toBe("");
 });
 
+test("a profile that is ended takes its edges back; one that is refused leaves the choice", async () => {
+  await open();
+  store.profile.value = "norm";
+  const refused = actions.profile("conv.weight", 0, "norm");
+  model.refuse("profile", "EditRefused", "too long");
+  await expect(refused).rejects.toThrow("too long");
+  expect(store.profile.value).toBe("norm");
+  const ended = actions.profile("conv.weight", 0, "norm");
+  model.refuse("profile", "Cancelled", "ended");
+  await expect(ended).rejects.toThrow("ended");
+  expect(store.profile.value).toBeNull();
+});
+
 test("a jump goes to an entry and everything is drawn again; its conflict knows where it was to go", async () => {
   await open();
   void actions.jump(1);

@@ -133,7 +133,9 @@ function Face({ store, picture }: { store: Store; picture: Picture | null }) {
   const text = useComputed(() => {
     const open = store.open.value;
     if (!open) return store.hello.value ? "Choose a parameter in the tree." : "";
-    if (!open.layout) return store.missing.value || `Opening ${open.name} …`;
+    if (!open.layout) {
+      return store.missing.value || (store.opening.value ? `Opening ${open.name} …` : `${open.name} did not open.`);
+    }
     if (open.layout.shape.includes(0)) return `${open.name} ${indexText(open.layout.shape)} has no cells.`;
     return "";
   });

@@ -263,7 +263,12 @@ export function createActions(store: Store, client: Client): Actions {
       return (await client.request("read", { name, ...viewed(view), cells })).reply.texts;
     },
     async profile(name, axis, stat, view) {
-      const { buffer } = await client.request("profile", { name, ...viewed(view), axis, stat });
+      const asked = client.request("profile", { name, ...viewed(view), axis, stat });
+      const { buffer } = await asked.catch((error: unknown) => {
+        // Whoever ends it wants no edges: the choice says so.
+        if (error instanceof Refused && error.kind === "Cancelled") store.profile.value = null;
+        throw error;
+      });
       return new Float32Array(buffer.byteLength >> 2).map((_, i) => buffer.getFloat32(i * 4, true));
     },
     async tiles(wanted, signal, view, call) {
