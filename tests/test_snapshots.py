@@ -110,6 +110,28 @@ def test_a_model_is_copied_at_once_where_memory_allows(monkeypatch: pytest.Monke
     assert state(model) == before
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.filterwarnings("ignore:snapshot")
+def test_what_two_snapshots_have_alike_is_kept_once(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if large:
+        monkeypatch.setattr(snapshots, "AT_ONCE", 0)
+        monkeypatch.setattr(snapshots, "free_memory", lambda: 0)
+    lab = wl.Lab(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+    lab.snapshot("one")
+    lab["0.bias"].fill_(0.5)
+    lab["0.bias"][0] = -0.0
+    lab.snapshot("two")
+    lab["0.weight"].mul_(2)
+    lab["0.bias"][0] = 0.0
+    lab.snapshot("three")
+    lab["1.weight"].zero_()
+    one, two, three = (lab.source(label) for label in ("one", "two", "three"))
+    alike = {name: (one[name] is two[name], two[name] is three[name]) for name in ("0.weight", "0.bias", "1.weight")}
+    assert alike == {"0.weight": (True, False), "0.bias": (False, False), "1.weight": (True, True)}
+    assert two["0.bias"].tolist() == [0, 0.5]
+    assert two["0.bias"].signbit().tolist() == [True, False]
+
+
 def test_a_diff_agrees_with_plain_loops() -> None:
     one, other = net(), net()
     rows = wl.Lab(one).diff(other)

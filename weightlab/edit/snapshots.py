@@ -3,7 +3,8 @@
 A model is copied at once where a quarter of the free memory, or 256 MB, holds it. In a larger one the buffers are, which
 any forward may change, and a parameter is copied before its first write: by an edit, or by any torch optimizer's step,
 both of which announce themselves. That is said when the snapshot is taken. Code that writes past both is found by
-fingerprint, and a snapshot that has lost a tensor that way says so rather than show wrong numbers.
+fingerprint, and a snapshot that has lost a tensor that way says so rather than show wrong numbers. What is the same as in
+the snapshot before, to the byte, is kept once.
 """
 
 from __future__ import annotations
@@ -117,9 +118,13 @@ class Snapshots:
         size = sum(t.numel() * t.element_size() for t in tensors.values())
         # Processes that share a tensor must decide alike, however much memory each of them finds.
         later = size > (AT_ONCE if any(map(is_sharded, tensors.values())) else at_once())
-        self._taken[label] = snapshot = _Snapshot(
-            tensors, {info.name for info in infos if later and info.kind == "parameter"}
+        latest = next(reversed(self._taken.values()), None)
+        snapshot = _Snapshot(
+            tensors,
+            {info.name for info in infos if later and info.kind == "parameter"},
+            latest.copies if latest else {},
         )
+        self._taken[label] = snapshot
         if snapshot.lacking and self._hook is None:
             self._hook = _before_optimizer_steps(self)
         if snapshot.lacking:
@@ -141,16 +146,17 @@ class Snapshots:
 
     def before_write(self, name: str) -> None:
         """A tensor is about to change: snapshots that share it with the model copy it now."""
+        known = None
         for snapshot in self._taken.values():
             if name in snapshot.lacking:
-                snapshot.copy(name)
+                known = snapshot.copy(name, known)
 
     def before_step(self, parameters: Sequence[Tensor]) -> None:
         """An optimizer is about to change these."""
         changing = {id(parameter) for parameter in parameters}
-        for snapshot in self._taken.values():
-            for name in [n for n, t in snapshot.lacking.items() if id(t) in changing]:
-                snapshot.copy(name)
+        lacking = [each for snapshot in self._taken.values() for each in snapshot.lacking.items()]
+        for name in dict.fromkeys(name for name, tensor in lacking if id(tensor) in changing):
+            self.before_write(name)
 
     def tensors(self, label: str) -> Mapping[str, Tensor]:
         """The tensors of a snapshot, on the CPU where they were copied.
@@ -168,19 +174,21 @@ class Snapshots:
 class _Snapshot:
     """Copies, and what is still shared with the model with the fingerprint that it had."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], later: set[str]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], later: set[str], before: Mapping[str, Tensor]) -> None:
         self.copies: dict[str, Tensor] = {}
         self.lacking = dict(tensors)
-        for name in [
-            name for name in tensors if name not in later
-        ]:  # in one order: processes that share a tensor copy it together
-            self.copy(name)
+        # In one order: processes that share a tensor copy it together.
+        for name in [name for name in tensors if name not in later]:
+            self.copy(name, before.get(name))
         self._marks = {name: storage.fingerprint(storage.whole(t)) for name, t in self.lacking.items()}
 
-    def copy(self, name: str) -> None:
+    def copy(self, name: str, known: Tensor | None) -> Tensor:
+        """Copy a tensor, or keep the copy that another snapshot has, if it is the same."""
         tensor = self.lacking.pop(name)
         with storage.writing(tensor):
-            self.copies[name] = storage.whole(tensor).to("cpu", copy=True)
+            copy = storage.whole(tensor).to("cpu", copy=True)
+            self.copies[name] = known if known is not None and _same(known, copy) else copy
+        return self.copies[name]
 
     def tensors(self) -> Mapping[str, Tensor]:
         for name, tensor in self.lacking.items():
@@ -190,6 +198,11 @@ class _Snapshot:
                     f"values are lost. Take the snapshot again, and change weights through the Lab or an optimizer."
                 )
         return {**self.copies, **{name: storage.whole(tensor) for name, tensor in self.lacking.items()}}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    kind = (one.dtype, one.shape, one.stride()) == (other.dtype, other.shape, other.stride())
+    return kind and not any(bool(storage.differing(a, b).any()) for a, b in zip(_flat(one), _flat(other), strict=True))
 
 
 def _before_optimizer_steps(snapshots: Snapshots) -> object:
