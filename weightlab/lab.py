@@ -18,7 +18,7 @@ from weightlab.check.probe import Probe
 from weightlab.checking import Checking
 from weightlab.edit import linked
 from weightlab.edit import recipe as recipes
-from weightlab.edit.entry import CellPatch, Entry
+from weightlab.edit.entry import Entry
 from weightlab.edit.journal import Journal
 from weightlab.edit.operations import Edit, edit_is_sound
 from weightlab.edit.snapshots import Snapshots
@@ -97,6 +97,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self.steps = Steps(model, self.lock, self.after_step)
         self.offers: dict[str, Any] = {}
         self.journal.before_write = self._before_write
+        self.journal.after_write = self.holds.captured
         self.journal.advise = self._advice
         if optimizer is not None:
             self._watch_optimizer(optimizer)
@@ -336,7 +337,6 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             # What the model has lost since is passed by: undo has said so where that matters.
             changed = [(name, region) for name, region in entry.changed if name in self.tree]
             self._mark(changed)
-            self.holds.captured((p.name, p.region) for p in entry.patches if isinstance(p, CellPatch))
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()
             self.revision += 1

@@ -53,8 +53,10 @@ class Journal:
         self._spilled = False
         self._held = 0  # what `nbytes` counts, kept up to date so that an edit costs the same after a thousand others
         self.companions: Companions | None = None
-        # What the user should know beside the entry, such as a BatchNorm behind a zeroed filter.
+        # What the user should know beside the entry, such as a BatchNorm behind a zeroed filter; raises where it must not stand.
         self.advise: Callable[[Edit], Iterable[str]] | None = None
+        # Called when cells have changed, by an edit, on the way back or forth: before anybody else can, what is held follows.
+        self.after_write: Callable[[Iterable[tuple[str, Region]]], None] | None = None
         # Called with a tensor's name before its first byte changes: snapshots copy what they still lack.
         self.before_write: Callable[[str], None] | None = None
 
@@ -106,10 +108,15 @@ class Journal:
 
     def include(self, step: Step) -> Entry | None:
         """Record what was done already, as an entry or as part of the open stroke."""
+        self._wrote(step.patches)
         if self._open is not None:
             self._open.append(step)
             return None
         return self._record([step], step.text)
+
+    def _wrote(self, patches: Iterable[Patch]) -> None:
+        if self.after_write is not None:
+            self.after_write((patch.name, patch.region) for patch in patches if isinstance(patch, CellPatch))
 
     def _clear_moments(self, step: Step, moments: str | None) -> None:
         if self.companions is None or step.edit is None or step.cells == 0:
@@ -142,6 +149,7 @@ class Journal:
             for step in reversed(self._open):
                 take_back(step.patches)
             computed.follow(self.tree, [name for step in self._open for name in step.names])
+            self._wrote(patch for step in self._open for patch in step.patches)
             self._open = outer
             raise
         steps, self._open = self._open, outer
@@ -234,6 +242,7 @@ class Journal:
             raise
         finally:
             computed.follow(self.tree, entry.names)
+            self._wrote(patches)
         lost = [patch.lost for patch in patches if patch.lost and patch.lost not in entry.notes]
         return replace(entry, notes=(*entry.notes, *lost)) if lost else entry
 

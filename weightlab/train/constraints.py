@@ -66,7 +66,7 @@ class Constraints:
 
         Held cells beside them keep what was held: after an optimizer's step the tensor may hold something else there.
         """
-        for name, region in changed:
+        for name, region in changed if self._held else ():
             if name not in self._tree or self._tree[name].shape != region.shape:
                 continue  # the cells of what was there before, or an optimizer's moment
             first = self._tree[name].name
