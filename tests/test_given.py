@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,14 @@ WRONG: dict[str, tuple[Act, str]] = {
     "a text among rows": (lambda lab: lab["fc.weight"].layout(rows=["0"], columns=[1]), "an axis of rows"),
     "a list for fixed": (lambda lab: lab["fc.weight"].layout(fixed=[0]), "fixed must be like"),
     "a text for a fixed index": (lambda lab: lab["fc.weight"].layout(fixed={0: "1"}), "the index of a fixed axis"),
+    "a float for the mode of init": (
+        lambda lab: lab["fc.weight"].init_("kaiming_normal_", mode=1.0), "kaiming_normal_ cannot initialise"
+    ),
+    "an array for a view": (lambda lab: lab["fc.weight"].summary(view=np.array([1.5, 2.0])), "named by a text, got ndarray"),
+    "an array for the view of a histogram": (lambda lab: lab["fc.weight"].histogram(view=np.array([1, 2])), "named by a text"),
+    "a quantized index": (
+        lambda lab: lab["fc.weight"][_quantized()], "must be dense"
+    ),
     "a list for sort": (lambda lab: lab["fc.weight"].layout(sort=[0]), "sort must be like"),
 }  # fmt: skip
 
@@ -74,6 +83,12 @@ def test_numpy_scalars_are_as_good_as_python_ones() -> None:
     assert len(weight.histogram(np.int16(7)).counts) == 7
     assert weight.profile(np.int64(1)).norm.shape == (4,)
     assert weight.layout(rows=[np.int64(1)], columns=[np.int64(0)]).rows == (1,)
+
+
+def _quantized() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch means to give them up
+        return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)
 
 
 def _lab() -> wl.Lab:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -170,10 +172,10 @@ def test_a_recipe_that_cannot_be_written_leaves_the_old_file(tmp_path: Path, mon
     lab.save_recipe(tmp_path / "r.json")
     good = (tmp_path / "r.json").read_bytes()
 
-    def full(*args: object, **kwargs: object) -> int:
+    def full(descriptor: int) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(wl.EditRefused, match="No space left"):
         lab.save_recipe(tmp_path / "r.json")
     assert (tmp_path / "r.json").read_bytes() == good
@@ -258,3 +260,30 @@ def test_names_and_texts_never_become_code(end: str, tmp_path: Path) -> None:
         for line in entry.code.split("\n"):
             assert line.isprintable(), "one statement a line, and nothing that cannot be seen"
     assert all(line.isprintable() for line in again.to_python().split("\n"))
+
+
+@pytest.mark.parametrize(
+    "value", [complex(math.inf, 1), complex(-0.0, math.nan), complex(-0.0, -2), complex(0.0, -0.0)]
+)
+def test_the_script_spells_every_complex_number(value: complex) -> None:
+    model, fresh = nn.Module(), nn.Module()
+    for each in (model, fresh):
+        each.register_buffer("turn", torch.zeros(2, dtype=torch.complex64))
+    lab = wl.Lab(model)
+    lab["turn"][0].fill_(value)
+    lab["turn"][1:].copy_(torch.tensor([value]))
+    scope: dict[str, Any] = {}
+    exec(lab.to_python(), scope)
+    scope["apply"](fresh)
+    assert torch.equal(
+        torch.view_as_real(model.turn).view(torch.int32), torch.view_as_real(fresh.turn).view(torch.int32)
+    )
+
+
+def test_the_script_spells_infinite_arguments_of_init() -> None:
+    lab = wl.Lab(nn.Linear(2, 2))
+    lab["weight"].init_("constant_", val=-math.inf)
+    fresh = nn.Linear(2, 2)
+    scope: dict[str, Any] = {}
+    exec(lab.to_python(), scope)
+    assert bool((scope["apply"](fresh).weight == -math.inf).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -181,6 +182,90 @@ def test_a_diff_tells_minus_zero_and_nan_by_their_bytes() -> None:
         model[0].bias[0] = -0.0
         model[0].bias[1] = float("nan")
     assert lab.diff("zero")["0.bias"].cells == 2
+
+
+INF, NAN = math.inf, math.nan
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "largest"),
+    [
+        ([INF, 1.0, 4.0], [INF, 2.0, 4.0], 1.0),
+        ([NAN, 1.0, 4.0], [0.5, 2.0, 4.0], NAN),
+        ([0.5, 1.0, 4.0], [NAN, 2.0, 4.0], NAN),
+        ([INF, 1.0, 4.0], [0.5, 2.0, 4.0], INF),
+        ([INF, 1.0, 4.0], [-INF, 2.0, 4.0], INF),
+        ([NAN, INF, 1.0, 4.0], [0.0, 0.0, 2.0, 4.0], NAN),
+        ([NAN, 1.0, 4.0], [NAN, 2.0, 4.0], 1.0),
+    ],
+)
+def test_a_diff_is_over_finite_cells_and_tells_the_others(now: list[float], then: list[float], largest: float) -> None:
+    model = nn.Module()
+    model.register_buffer("w", torch.tensor(now))
+    row = wl.Lab(model).diff({"w": torch.tensor(then)})["w"]
+    assert row.max == largest or (math.isnan(row.max) and math.isnan(largest))
+    assert row.mean == 0.5  # of 1 and 4 against 2 and 4
+    assert row.relative_l2 == pytest.approx(1 / math.sqrt(20))
+    assert row.cosine == pytest.approx(18 / math.sqrt(17 * 20))
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(torch.uint64, 2**64 - 1), (torch.int64, 2**63 - 1)], ids=str)
+def test_a_diff_of_neighbouring_large_integers_is_one(dtype: torch.dtype, top: int) -> None:
+    model = nn.Module()
+    model.register_buffer("n", torch.tensor([top, 0], dtype=dtype))
+    row = wl.Lab(model).diff({"n": torch.tensor([top - 1, 0], dtype=dtype)})["n"]
+    assert (row.cells, row.max) == (1, 1.0)
+    assert wl.Lab(model).diff({"n": torch.tensor([0, 0], dtype=dtype)})["n"].max == float(top)
+
+
+def weight_normed(old: bool) -> nn.Sequential:
+    layer = nn.Linear(3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        normed = nn.utils.weight_norm(layer) if old else nn.utils.parametrizations.weight_norm(layer)
+    return nn.Sequential(normed)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["parametrized", "by a hook"])
+def test_a_computed_weight_is_restored_through_its_originals(old: bool) -> None:
+    model = weight_normed(old)
+    lab = wl.Lab(model)
+    before = state(model)
+    lab.snapshot("s")
+    for name in lab.tree.originals("0.weight"):
+        lab[name].mul_(3)
+    lab["0.bias"].zero_()
+    entry = lab.restore("s", ["0.weight", "0.weight"])
+    assert entry is not None
+    changed = {name for name, value in state(model).items() if value != before[name]}
+    assert changed == {"0.bias"}
+    assert entry.text.count("0.weight_g" if old else "original0") == 1
+
+
+def test_a_tensor_that_is_newer_than_the_snapshot_is_told() -> None:
+    model = net()
+    lab = wl.Lab(model)
+    lab.snapshot("s")
+    model.register_buffer("scale", torch.ones(2))
+    lab["0.bias"].zero_()
+    now = state(model)
+    with pytest.raises(wl.EditRefused, match=r"scale \[2\]: the snapshot 's' does not have it"):
+        lab.restore("s", ["0.bias", "scale"])
+    assert state(model) == now
+    with pytest.warns(UserWarning, match="does not have scale, which keep"):
+        lab.restore("s")
+    assert len(lab.diff({"0.bias": model[0].bias.detach()})) > 0
+    assert len(lab.history) == 2
+
+
+def test_a_name_that_is_given_twice_is_said_once() -> None:
+    lab = wl.Lab(net())
+    lab.snapshot("s")
+    lab["1.bias"].zero_()
+    entry = lab.restore("s", ["1.bias", "1.bias"])
+    assert entry is not None
+    assert entry.text == "Restore 1.bias from s"
+    assert len(entry.edits) == 1
 
 
 def test_unknown_labels_and_names_are_refused() -> None:

@@ -90,6 +90,38 @@ def test_a_transfer_with_a_weight_averages_what_has_an_average_as_one_entry() ->
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())  # J2
 
 
+def test_a_tensor_that_does_not_take_the_values_is_a_row_and_the_others_are_copied() -> None:
+    model = nn.Module()
+    model.register_buffer("narrow", torch.ones(2, dtype=torch.float16))
+    model.register_buffer("real", torch.ones(2))
+    model.register_buffer("whole", torch.ones(2, dtype=torch.int8))
+    model.register_buffer("good", torch.ones(2))
+    model.register_buffer("turn", torch.ones(2, dtype=torch.complex64))
+    other = {"narrow": torch.tensor([1e6, 1.0]), "real": torch.tensor([1j, 1j]), "whole": torch.tensor([300, 1]),
+             "good": torch.tensor([2.0, 3.0]), "turn": torch.tensor([1 + 2j, 3 - 4j])}  # fmt: skip
+    lab = wl.Lab(model)
+    report = lab.transfer(other)
+    assert report.copied == ("good", "turn")
+    notes = {row.name: row.note for row in report if row.status == "left"}
+    assert "float16 holds at most" in notes["narrow"]
+    assert "real numbers only" in notes["real"]
+    assert "int8 holds -128 to 127" in notes["whole"]
+    lab.undo()
+    averaged = lab.transfer(other, weight=0.5)
+    assert averaged.copied == ("good", "turn")
+    assert model.turn.tolist() == [1 + 1j, 2 - 2j]
+
+
+def test_an_average_that_overflows_is_a_row() -> None:
+    model = nn.Module()
+    model.register_buffer("narrow", torch.tensor([60000.0, 1.0], dtype=torch.float16))
+    model.register_buffer("good", torch.ones(2))
+    lab = wl.Lab(model)
+    report = lab.transfer({"narrow": torch.tensor([-60000.0, 1.0]).half(), "good": torch.zeros(2)}, weight=-0.5)
+    assert (report.copied, report.left) == (("good",), ("narrow",))
+    assert model.narrow.tolist() == [60000.0, 1.0]
+
+
 @pytest.mark.parametrize("weight", [True, "half", float("nan"), None])
 def test_a_weight_that_is_no_number_changes_nothing(weight: Any) -> None:
     model = classifier(5, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,11 @@ from weightlab.edit.snapshots import Diff, compare
 from weightlab.edit.transfer import Match, Transfer, plan
 from weightlab.errors import EditRefused
 from weightlab.files import checkpoint
-from weightlab.files.writing import path_to_write
+from weightlab.files.writing import path_to_write, replacing
 from weightlab.model import given
 from weightlab.model.fit import in_words
 from weightlab.model.region import Region
-from weightlab.model.tree import ParameterTree
+from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.part import Part
 
 
@@ -88,9 +89,11 @@ class Archive(Part):
     def restore(self, label: str, names: Sequence[str] | None = None, *, check: bool = True) -> Entry | None:
         """Give all tensors, or those named, the values of a snapshot, as one undo entry.
 
+        A computed weight gets them through what it is computed from. A warning names what is newer than the snapshot.
+
         Raises:
             UnknownName: no such snapshot or tensor.
-            EditRefused: a tensor has another shape by now; nothing was changed.
+            EditRefused: a tensor has another shape by now, or is newer than the snapshot; nothing was changed.
         """
         with self.lock:
             values = self.snapshots.tensors(label)
@@ -99,8 +102,19 @@ class Archive(Part):
                 raise EditRefused(
                     f"restore: names must be a list of names, got {type(names).__name__}. Give ['fc.weight']."
                 )
-            chosen = list(values) if names is None else [self.tree[name].name for name in names]
-            chosen = [name for name in chosen if name in self.tree and name in values]
+            if names is None:
+                chosen = [name for name in values if name in self.tree]
+                newer = [info.name for info in self.tree if info.editable and not self._kept(info, values)]
+            else:
+                asked = dict.fromkeys(self.tree[name].name for name in names)
+                chosen = list(dict.fromkeys(each for name in asked for each in self._kept(self.tree[name], values)))
+                lacking = next((name for name in asked if not self._kept(self.tree[name], values)), None)
+                if lacking is not None:
+                    raise EditRefused(
+                        f"{self.tree[lacking].title}: the snapshot '{label}' does not have it. It is newer than the snapshot, "
+                        f"or could not be edited then. Name other tensors, or go back in the history: lab.undo()."
+                    )
+                newer = []
             for name in chosen:
                 if self.tree[name].shape != values[name].shape:
                     raise EditRefused(
@@ -110,9 +124,22 @@ class Archive(Part):
             edits = [
                 Edit(name, Region.whole(self.tree[name].shape), "copy_", {"values": values[name]}) for name in chosen
             ]
+        if newer:
+            warnings.warn(
+                f"restore: the snapshot '{label}' does not have {', '.join(newer[:4])}"
+                f"{f' and {len(newer) - 4} more' if len(newer) > 4 else ''}, which keep their values of now.",
+                stacklevel=2,
+            )
         return self.apply(
             edits, f"Restore {label}" if names is None else f"Restore {', '.join(chosen)} from {label}", check=check
         )
+
+    def _kept(self, info: TensorInfo, values: Mapping[str, Tensor]) -> list[str]:
+        """What of a snapshot gives a tensor its values: itself, or for a computed one all that it is computed from."""
+        if info.name in values or info.kind != "computed":
+            return [info.name] if info.name in values else []
+        originals = [self.tree[name].name for name in self.tree.originals(info.name) if name in self.tree]
+        return originals if originals and all(name in values for name in originals) else []
 
     def transfer(
         self,
@@ -160,7 +187,8 @@ class Archive(Part):
     def save_recipe(self, path: str | os.PathLike[str]) -> None:
         """Write `recipe()` to a file; a half-written one never replaces a good one."""
         target = path_to_write(path, "save_recipe")
-        recipes.write(self.recipe(), target)
+        with replacing(target, "save_recipe") as file:
+            file.write(recipes.text_of(self.recipe()).encode())
 
     def to_python(self) -> str:
         """Source text that defines `apply(model)`: the applied entries as plain PyTorch."""

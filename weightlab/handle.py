@@ -172,7 +172,10 @@ class Handle:
         return tensor
 
     def _cells(self, view: str = "value") -> Tensor:
-        return storage.seen(self._tensor() if view == "value" else self._lab.view(self._name, view), self.region)
+        return storage.seen(
+            self._tensor() if isinstance(view, str) and view == "value" else self._lab.view(self._name, view),
+            self.region,
+        )
 
     def __repr__(self) -> str:
         part = "" if self.region.is_whole else f"{self.region} "

@@ -296,6 +296,10 @@ def literal(value: Any, device: str = "") -> str:
     """Python source for an argument; a tensor of more than 64 cells as compressed bytes."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
+    if isinstance(value, complex):  # repr() of it is an expression that loses inf, nan and the sign of a zero
+        return f"complex({literal(value.real)}, {literal(value.imag)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
     if not isinstance(value, Tensor):
         return repr(value)
     if (
@@ -303,7 +307,7 @@ def literal(value: Any, device: str = "") -> str:
         and (value.dtype.itemsize > 1 or not value.dtype.is_floating_point)
         and bool(finite(value).all())
     ):
-        text = f"torch.tensor({value.tolist()}, dtype={value.dtype})"
+        text = f"torch.tensor({literal(value.tolist())}, dtype={value.dtype})"
     else:
         packed = base64.b64encode(zlib.compress(_bytes(value))).decode("ascii")
         text = (

@@ -163,13 +163,6 @@ def script_of(entries: Sequence[Entry], holds: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(recipe: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save as JSON; a half-written file never replaces a good one."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        temporary.write_text(json.dumps(recipe, allow_nan=False, indent=1), encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise EditRefused(f"recipe: {target} cannot be written: {error}.") from error
+def text_of(recipe: Mapping[str, Any]) -> str:
+    """A recipe as it stands in a file."""
+    return json.dumps(recipe, allow_nan=False, indent=1)

@@ -32,7 +32,9 @@ AT_ONCE = 256 * 2**20  # bytes, however little memory is free
 class DiffRow:
     """How one tensor differs: `max` and `mean` of |a - b|, `relative_l2` = |a - b| / |b|, cells that differ in bytes.
 
-    `cosine` is of the flattened tensors. `note` says why there are no numbers: a shape that differs, a tensor on one side only.
+    `cosine` is of the flattened tensors. `mean`, `relative_l2` and `cosine` are over the cells that are finite on both sides;
+    `max` is nan where a cell is NaN on one side alone, and else inf where one is infinite and the other is not the same.
+    `note` says why there are no numbers: a shape that differs, a tensor on one side only.
     """
 
     name: str
@@ -255,7 +257,8 @@ def compare(tree: ParameterTree, other: Mapping[str, Tensor], against: str, name
 
 def _row(name: str, mine: Tensor, theirs: Tensor) -> DiffRow:
     largest = total = squares = own = dot = base = 0.0
-    cells = 0
+    cells = number = 0
+    has_nan = False
     pieces = zip(_flat(mine), _flat(theirs.to(mine.device)), strict=True)
     for a, b in pieces:
         if a.dtype == b.dtype:
@@ -264,7 +267,13 @@ def _row(name: str, mine: Tensor, theirs: Tensor) -> DiffRow:
             cells += int((a.double() != b.double()).count_nonzero())
         wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
         x, y = a.to(wide), b.to(wide)
-        gap = (x - y).abs()
+        both = x.isfinite() & y.isfinite()
+        gap = (x - y).abs() if a.is_floating_point() or b.is_floating_point() or a.is_complex() else _whole_gap(a, b)
+        if not bool(both.all()):
+            has_nan = has_nan or bool((x.isnan() != y.isnan()).any())
+            largest = math.inf if bool((~both & ~x.isnan() & ~y.isnan() & (x != y)).any()) else largest
+            x, y, gap = x[both], y[both], gap[both]
+        number += gap.numel()
         largest = max(largest, float(gap.max())) if gap.numel() else largest
         total += float(gap.sum())
         squares += float((gap * gap).sum())
@@ -273,7 +282,16 @@ def _row(name: str, mine: Tensor, theirs: Tensor) -> DiffRow:
         dot += float((x * y.conj()).real.sum() if wide is torch.complex128 else (x * y).sum())
     relative = math.sqrt(squares / base) if base else (0.0 if squares == 0 else math.inf)
     cosine = dot / math.sqrt(own * base) if own and base else (1.0 if own == base else 0.0)
-    return DiffRow(name, cells, largest, total / max(mine.numel(), 1), relative, cosine)
+    return DiffRow(name, cells, math.nan if has_nan else largest, total / max(number, 1), relative, cosine)
+
+
+def _whole_gap(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b| of whole numbers as float64: neighbours near 2**63 differ by 1, though float64 has both as one number.
+
+    int64 gives the difference modulo 2**64, which is the difference itself where that is less than 2**63.
+    """
+    rough = (a.double() - b.double()).abs()
+    return torch.where(rough < 2.0**62, (a.long() - b.long()).double().abs(), rough)
 
 
 def _flat(tensor: Tensor) -> Iterator[Tensor]:

@@ -124,7 +124,7 @@ def _initialised(args: Args, target: Target, device: torch.device) -> Tensor:
         made: Tensor = _INIT_METHODS[args["method"]](
             torch.empty(target.shape, dtype=target.drawing, device=device), **extra
         )
-    except (ValueError, TypeError, RuntimeError, IndexError, KeyError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise refuse(target, f"{args['method']} cannot initialise this tensor: {str(error).rstrip('.')}") from error
     return made
 
@@ -140,10 +140,10 @@ def _init_code(args: Args, target: Target) -> str:
     if args["method"] == "sparse_":
         rows, columns = target.shape
         gone = f"torch.stack([torch.randperm({rows}, generator=g, device=g.device) for _ in range({columns})], 1)"
-        drawn = f"{_empty(target.shape, target)}.normal_(0, {args.get('std', 0.01)!r}, generator=g)"
+        drawn = f"{_empty(target.shape, target)}.normal_(0, {literal(args.get('std', 0.01))}, generator=g)"
         made = f"(lambda g: {drawn}.scatter_(0, {gone}[:{math.ceil(args['sparsity'] * rows)}], 0))"
         return f"{{w}}.copy_({made}({_generator(args, target)}){target.index_code()})"
-    extra = "".join(f", {key}={value!r}" for key, value in args.items() if key not in ("method", "seed"))
+    extra = "".join(f", {key}={literal(value)}" for key, value in args.items() if key not in ("method", "seed"))
     if "seed" in args:
         extra += f", generator={_generator(args, target)}"
     return f"{{w}}.copy_(torch.nn.init.{args['method']}({_empty(target.shape, target)}{extra}){target.index_code()})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from weightlab.edit.operations import Edit
+from weightlab.edit.trial import tried
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.fit import in_words
@@ -102,11 +103,23 @@ def plan(
             storage.differing(storage.whole(tree.tensor(info.name)), storage.whole(values).to(info.device)).any()
         ):
             rows.append(TransferRow(info.name, source, "equal"))
-        elif weight != 1 and not info.dtype.is_floating_point:
+        elif weight != 1 and not (info.dtype.is_floating_point or info.dtype.is_complex):
             rows.append(TransferRow(info.name, source, "left", "whole numbers have no average"))
         else:
             copies = weight == 1
             args = {"values": values} if copies else {"end": values, "weight": weight}
-            edits.append(Edit(info.name, Region.whole(info.shape), "copy_" if copies else "lerp_", args))
-            rows.append(TransferRow(info.name, source, "copied"))
+            edit = Edit(info.name, Region.whole(info.shape), "copy_" if copies else "lerp_", args)
+            note = "" if copies and values.dtype == info.dtype else _why_refused(tree, edit)
+            rows.append(TransferRow(info.name, source, "left" if note else "copied", note))
+            if not note:
+                edits.append(edit)
     return edits, Transfer(tuple(rows))
+
+
+def _why_refused(tree: ParameterTree, edit: Edit) -> str:
+    """One tensor that does not take the values is a row of the report, and no reason to leave all others."""
+    try:
+        tried(tree, edit)
+    except EditRefused as error:
+        return str(error).removeprefix(f"{tree[edit.name].title}: ")
+    return ""

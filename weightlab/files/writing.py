@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from weightlab.errors import EditRefused
+from weightlab.errors import EditRefused, WeightLabError
 from weightlab.model.storage import apart
 from weightlab.progress import report
 
@@ -40,9 +42,48 @@ def path_to_write(path: object, what: str) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise EditRefused(f"{what}: the path must be a str or a Path, got {type(path).__name__}. Give 'model.file'.")
     name = os.fspath(path)
-    if not isinstance(name, str) or "\0" in name or not Path(name).name or Path(name).is_dir():
+    try:
+        os.fsencode(name)
+        is_file = isinstance(name, str) and "\0" not in name and bool(Path(name).name) and not Path(name).is_dir()
+    except (OSError, ValueError) as error:  # too long, or letters that no file name has
+        raise EditRefused(
+            f"{what}: {name!r:.100} cannot name a file: {error!s:.200}. Give a shorter, plain name."
+        ) from error
+    if not is_file:
         raise EditRefused(f"{what}: {name!r:.100} names no file. Give a path that ends in a name.")
     return Path(name)
+
+
+@contextmanager
+def replacing(target: Path, what: str) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the place of `target` when the block ends: whole, or not at all.
+
+    Where the target is a link, what it points to is replaced.
+
+    Raises:
+        EditRefused: it cannot be written; whatever else the block raises passes on. The file that was there is as it was.
+    """
+    made: Path | None = None
+    try:
+        place = Path(os.path.realpath(target))
+        made = place.with_name(
+            f".{place.name[:40]}.{secrets.token_hex(4)}.part"
+        )  # of its own: another may save there too
+        with made.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a name that outlives a power cut should not outlive its bytes
+        os.replace(made, place)
+    except WeightLabError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EditRefused(
+            f"{what}: {target} cannot be written: {error}. The file that was there is as it was."
+        ) from error
+    finally:
+        if made is not None:
+            with suppress(OSError):
+                made.unlink(missing_ok=True)
 
 
 def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
@@ -67,25 +108,14 @@ def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, st
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
-    temporary = target.with_name(f".{target.name}.part")
     done = 0
-    try:
-        with temporary.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for name in order:
-                for piece in _pieces(tensors[name]):
-                    report(done, end, f"saving {name}")
-                    raw: Any = apart(piece.flatten().view(torch.uint8)).numpy()
-                    done += file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())  # a name that outlives a power cut should not outlive its bytes
-        os.replace(temporary, target)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise EditRefused(
-            f"save: {target} cannot be written: {error}. The file that was there is as it was."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target, "save") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in order:
+            for piece in _pieces(tensors[name]):
+                report(done, end, f"saving {name}")
+                raw: Any = apart(piece.flatten().view(torch.uint8)).numpy()
+                done += file.write(raw)
 
 
 def _pieces(tensor: Tensor) -> Iterator[Tensor]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from weightlab.edit.recipe import text_of
 from weightlab.edit.snapshots import compare
 from weightlab.edit.transfer import plan
 from weightlab.errors import EditRefused, FileExists
@@ -61,7 +61,7 @@ def export(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers
     if fields["what"] == "python":
         text = session.lab.to_python()
     else:
-        text = json.dumps(session.lab.recipe(), allow_nan=False, indent=1)
+        text = text_of(session.lab.recipe())
     if len(text) > LIMIT:
         raise EditRefused(
             f"export: {len(text):,} characters are too many for the page. Call lab.to_python() or lab.save_recipe(path)."

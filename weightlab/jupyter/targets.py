@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightlab.edit.operations import Edit, prepare
-from weightlab.edit.readback import refuse_not_finite
-from weightlab.edit.step import target_of
+from weightlab.edit.operations import Edit
+from weightlab.edit.trial import tried
 from weightlab.errors import BadMessage, EditRefused, UnknownName
 from weightlab.lab import Lab
 from weightlab.model import storage
@@ -128,22 +127,12 @@ def preview(tree: ParameterTree, edit: Edit) -> tuple[dict[str, Any], bytes]:
     Raises:
         EditRefused: what `Lab.apply` would refuse.
     """
-    info = tree[edit.name]
-    if not info.editable:
-        raise EditRefused(f"{info.title}: {info.reason}")
-    tensor = tree.tensor(info.name)
-    target = target_of(info, tensor, edit.region)
-    prepared = prepare(edit, target, "weight")
-    before = storage.read(tensor, edit.region)
-    after = before.clone()
-    with storage.writing(after):
-        prepared.change(after)
-    refuse_not_finite(prepared, target, before, after)
-    region = edit.region
+    trial = tried(tree, edit)
+    before, after, region = trial.before, trial.after, edit.region
     flat = region.cells
     axes = region.axes if region.is_box else [(start, stop, 1) for start, stop in region.bounds]
     told = {
-        "text": prepared.text,
+        "text": trial.prepared.text,
         "cells": region.numel,
         "changed": int(storage.differing(before, after).count_nonzero()) if region.numel else 0,
         "before": _range(before),

@@ -281,8 +281,10 @@ def _plain(item: Any, subject: str) -> Any:
                 f"{subject}: {error}. An index is made of integers, slices, masks and index tensors."
             ) from error
     if isinstance(item, Tensor):
-        if item.is_meta or item.layout is not torch.strided:
-            raise EditRefused(f"{subject}: an index tensor must be dense and hold values, got one on {item.device}.")
+        if item.is_meta or item.layout is not torch.strided or item.is_quantized:
+            raise EditRefused(
+                f"{subject}: an index tensor must be dense and hold values, got {item.dtype} on {item.device}."
+            )
         if item.dtype == torch.bool:
             return item.detach().cpu()
         if not item.dtype.is_floating_point and not item.dtype.is_complex:

@@ -274,21 +274,24 @@ class ParameterTree:
             return f"{name}: this is a module, not a tensor. It holds {', '.join(map(repr, inside[:4]))}."
         return f"{name}: no parameter or buffer has this name.{_closest(name, self._first) or ' List them: list(lab.tree).'}"
 
-    def _computed_reason(self, name: str) -> str:
+    def originals(self, name: str) -> list[str]:
+        """The names of what a computed weight is computed from."""
         path, _, local = name.rpartition(".")
         module = self._modules[path]
         prefix = f"{path}." if path else ""
-        if parametrize.is_parametrized(module, local):
-            chain: nn.Module = module.get_submodule(f"parametrizations.{local}")
+        if not parametrize.is_parametrized(module, local):
+            return [prefix + n for n in _old_style_originals(module, local)]
+        chain: nn.Module = module.get_submodule(f"parametrizations.{local}")
+        held = (*chain.named_parameters(recurse=False), *chain.named_buffers(recurse=False))
+        return [f"{prefix}parametrizations.{local}.{n}" for n, _ in held]
+
+    def _computed_reason(self, name: str) -> str:
+        path, _, local = name.rpartition(".")
+        kinds = "a forward pre-hook such as weight_norm, spectral_norm or prune"
+        if parametrize.is_parametrized(self._modules[path], local):
+            chain: nn.Module = self._modules[path].get_submodule(f"parametrizations.{local}")
             kinds = ", ".join(type(step).__name__ for step in chain.children())
-            inner = f"{prefix}parametrizations.{local}."
-            originals = [
-                inner + n for n, _ in (*chain.named_parameters(recurse=False), *chain.named_buffers(recurse=False))
-            ]
-        else:
-            kinds = "a forward pre-hook such as weight_norm, spectral_norm or prune"
-            originals = [prefix + n for n in _old_style_originals(module, local)]
-        return f"its values are computed by {kinds}. Edit {' or '.join(map(repr, originals))}."
+        return f"its values are computed by {kinds}. Edit {' or '.join(map(repr, self.originals(name)))}."
 
 
 def literal(name: str) -> str:
