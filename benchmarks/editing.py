@@ -109,6 +109,19 @@ def entry_size() -> list[Row]:
     ]
 
 
+Which = Callable[[weightlab.Lab, weightlab.TensorInfo], weightlab.WeightRef]
+
+
+def leading_rows(lab: weightlab.Lab, info: weightlab.TensorInfo) -> weightlab.WeightRef:
+    return lab[info.name][: max(1, info.shape[0] // 100)]
+
+
+def scattered(lab: weightlab.Lab, info: weightlab.TensorInfo) -> weightlab.WeightRef:
+    """1 % of the cells, as a pruning mask has them."""
+    generator = torch.Generator().manual_seed(0)
+    return lab[info.name][torch.rand(info.shape, generator=generator) < 0.01]
+
+
 def held_step(repeat: int) -> list[Row]:
     """85 million parameters in twelve blocks, as in a small GPT; 1 % of the cells of every weight are held."""
     model = nn.Sequential(*(nn.Sequential(nn.Linear(768, 4608), nn.GELU(), nn.Linear(4608, 768)) for _ in range(12)))
@@ -123,22 +136,24 @@ def held_step(repeat: int) -> list[Row]:
         optimizer.step()
 
     step()
-    kinds = {"keep": {}, "clamp": {"min": -1.0, "max": 1.0}}
+    bounded = {"min": -1.0, "max": 1.0}
+    cases: dict[str, tuple[Which, dict[str, float]]] = {
+        "keep": (leading_rows, {}),
+        "clamp": (leading_rows, bounded),
+        "keep, cells of a mask": (scattered, {}),
+        "clamp, cells of a mask": (scattered, bounded),
+    }
     rows = []
-    for kind, bounds in kinds.items():
+    for kind, (which, bounds) in cases.items():
         free, held = [], []
         for _ in range(repeat):
             free.append(seconds(step))
-            holds = [
-                lab[info.name][: max(1, info.shape[0] // 100)].hold(**bounds)
-                for info in lab.tree
-                if info.kind == "parameter"
-            ]
+            holds = [which(lab, info).hold(**bounds) for info in lab.tree if info.kind == "parameter"]
             held.append(seconds(step))
             for hold in holds:
                 hold.release()
         for info in lab.tree:
-            lab[info.name][: max(1, info.shape[0] // 100)].hold(**bounds)
+            which(lab, info).hold(**bounds)
         direct = statistics.median(seconds(lab.step) for _ in range(2 * repeat))
         slow = direct / statistics.median(free)
         text = (

@@ -118,6 +118,19 @@ def _with_axes(tensor: Tensor) -> Tensor:
     return as_integers(tensor if tensor.ndim else tensor.unsqueeze(0))
 
 
+def _in_line(tensor: Tensor) -> Tensor | None:
+    """The tensor as integers in one row [cells], where it lies so in memory: no coordinates have to be computed then."""
+    if not tensor.is_contiguous():
+        return None
+    integers = as_integers(tensor)
+    return integers.view(tensor.numel(), *integers.shape[tensor.ndim :])
+
+
+def _flat_of(region: Region, tensor: Tensor) -> Tensor:
+    assert region.cells is not None
+    return region.cells.flatten().to(tensor.device)
+
+
 def apart(cells: Tensor) -> Tensor:
     """The same memory in a storage of its own, which `numpy()` may mark as not resizable: the model's is left as it is."""
     made: Tensor = torch.from_dlpack(cells.detach())  # type: ignore[attr-defined]
@@ -138,7 +151,12 @@ def read(tensor: Tensor, region: Region) -> Tensor:
             if cells.device.type == "cpu" and cells.numel() * cells.element_size() > _PAGED:
                 return _room(cells.shape, cells.dtype).copy_(cells)
             return cells.clone(memory_format=torch.contiguous_format)
-        picked = _with_axes(tensor.resolve_conj().resolve_neg())[region.coordinates(tensor.device)]
+        tensor = tensor.resolve_conj().resolve_neg()
+        line = _in_line(tensor)
+        if line is None:
+            picked = _with_axes(tensor)[region.coordinates(tensor.device)]
+        else:
+            picked = line.index_select(0, _flat_of(region, tensor))
         if tensor.dtype == torch.complex128:
             picked = torch.view_as_complex(picked.view(torch.float64))
         return picked.view(tensor.dtype).view(region.view_shape)
@@ -183,7 +201,7 @@ def write(tensor: Tensor, region: Region, change: Callable[[Tensor], None]) -> N
             return
         cells = read(tensor, region)
         change(cells)
-        _with_axes(tensor)[region.coordinates(tensor.device)] = as_integers(cells.flatten())
+        _put_listed(tensor, region, cells)
 
 
 def put(tensor: Tensor, region: Region, cells: Tensor) -> None:
@@ -195,10 +213,20 @@ def put(tensor: Tensor, region: Region, cells: Tensor) -> None:
         torch.autograd.graph.increment_version(tensor)  # autograd saves the DTensor, not its shard (rule J4)
         return
 
-    def copy(here: Tensor) -> None:
-        as_integers(here).copy_(as_integers(cells))
+    with writing(tensor):
+        if region.is_box:
+            as_integers(tensor.detach()[region.slices]).copy_(as_integers(cells))
+        else:
+            _put_listed(tensor, region, cells)
 
-    write(tensor, region, copy)
+
+def _put_listed(tensor: Tensor, region: Region, cells: Tensor) -> None:
+    integers = as_integers(cells.to(tensor.device).flatten())
+    line = _in_line(tensor)
+    if line is None:
+        _with_axes(tensor)[region.coordinates(tensor.device)] = integers
+    else:
+        line[_flat_of(region, tensor)] = integers
 
 
 def differing(before: Tensor, after: Tensor) -> Tensor:
