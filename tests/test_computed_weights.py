@@ -232,3 +232,22 @@ def test_a_normed_kernel_of_several_axes_is_edited_by_filter(
     lab.undo()
     lab.undo()
     assert state(model) == bytes_before
+
+
+def test_an_edit_of_some_cells_costs_those_cells_and_their_moments_alone() -> None:  # J6, J10, J12
+    torch.manual_seed(0)
+    pruned = nn.Linear(64, 64)
+    torch.nn.utils.prune.custom_from_mask(pruned, "weight", torch.ones(64, 64).triu())
+    lab = wl.Lab(nn.Sequential(pruned))
+    lab["0.weight"][0, 5].fill_(0.25)
+    assert lab.history[-1].nbytes == 4
+    assert len(lab.history[-1].code) < 200
+    model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(5, 3)).sum().backward()
+    optimizer.step()
+    lab = wl.Lab(model, optimizer=optimizer)
+    lab["0.weight"][2].fill_(0.5, moments="zero")
+    for name in ("original0", "original1"):
+        moment = optimizer.state[model.get_parameter(f"0.parametrizations.weight.{name}")]["exp_avg"]
+        assert moment.any(1).tolist() == [True, True, False, True]

@@ -67,6 +67,23 @@ def test_scalar_edits_of_large_tensors_make_small_recipes() -> None:
     assert len(json.dumps(lab.recipe())) < 1000
 
 
+@pytest.mark.parametrize("fate", ["gone", "another"])
+def test_a_recipe_tells_of_a_layer_as_it_was_edited(fate: str, tmp_path: Path) -> None:
+    model = net()
+    fresh = copy.deepcopy(model)
+    lab = wl.Lab(model)
+    lab["2.weight"].zero_()
+    lab["2.bias"].requires_grad_(False)
+    if fate == "gone":
+        del model[2]
+    else:
+        model[2] = nn.Linear(4, 5, dtype=torch.float64)
+    lab.save(tmp_path / "edited.safetensors")
+    again = wl.replay(lab.recipe(), fresh)
+    assert not again["2.weight"].value.any()
+    assert not again["2.bias"].info.requires_grad
+
+
 def test_undone_entries_are_not_part_of_the_recipe() -> None:
     lab = wl.Lab(net())
     lab["0.weight"].zero_()

@@ -80,8 +80,9 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
     ) -> None:
         if not isinstance(model, nn.Module):
             raise WeightLabError(f"Lab: model must be a torch.nn.Module, got {type(model).__name__}. Give Lab(model).")
-        if optimizer is not None and not hasattr(optimizer, "param_groups"):
-            raise WeightLabError(f"Lab: optimizer must be a torch optimizer, got {type(optimizer).__name__}.")
+        if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+            what = f"Lab: optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}."
+            raise WeightLabError(f"{what} Give the one inside it, or none and call lab.step() after each step.")
         undo_bytes = given.whole_number(undo_bytes, "Lab: undo_bytes", 0)
         self.model = model
         self.optimizer = optimizer

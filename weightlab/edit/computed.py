@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,10 +67,12 @@ def _try(
 ) -> list[Entry] | None:
     """The entry in a list, empty inside a stroke; None when the weight does not come out as asked."""
     tree = journal.tree
+    edits = [_copy(original, tree.tensor(original), values) for original, values in originals.items()]
+    edits = [edit for edit in edits if edit.region.numel > 0]
     try:
-        with journal.stroke(f"{text}, through {' and '.join(originals)}") as made:
-            for original, values in originals.items():
-                journal.apply(Edit(original, Region.whole(tuple(values.shape)), "copy_", {"values": values}), moments)
+        with journal.stroke(f"{text}, through {' and '.join(edit.name for edit in edits)}") as made:
+            for edit in edits:
+                journal.apply(edit, moments)
             recompute(tree, name)
             if bool(storage.differing(tree.tensor(name).detach() + 0, asked + 0).any()):  # -0.0 counts as 0
                 raise _NotExact
@@ -77,6 +80,19 @@ def _try(
         recompute(tree, name)
         return None
     return made
+
+
+def _copy(name: str, tensor: Tensor, values: Tensor) -> Edit:
+    """An edit of the cells that get other bytes, and of no others: undo and the optimizer's moments are theirs alone."""
+    region = Region.whole(tuple(values.shape))
+    if tensor.shape == values.shape and tensor.dtype == values.dtype:
+        differ = storage.differing(storage.read(tensor, region), values.contiguous()).cpu()
+        cells = differ.flatten().nonzero().flatten()
+        listed = Region.of_cells(region.shape, cells)
+        box = replace(region, axes=tuple((start, stop, 1) for start, stop in listed.bounds))
+        region = box if box.numel == listed.numel else listed
+    picked = values if region.is_whole else storage.read(values, region)
+    return Edit(name, region, "copy_", {"values": picked})
 
 
 class _NotExact(Exception):

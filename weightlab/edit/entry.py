@@ -101,6 +101,11 @@ class CellPatch(Patch):
         self._change = change
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the cells that are kept."""
+        return self._saved.dtype
+
+    @property
     def nbytes(self) -> int:
         return self._saved.nbytes + (self.region.nbytes if isinstance(self.region, PackedRegion) else 0)
 

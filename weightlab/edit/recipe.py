@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from weightlab.edit.entry import Entry
+from weightlab.edit.entry import CellPatch, Entry
 from weightlab.edit.operations import OPERATIONS, Edit
 from weightlab.errors import EditRefused
 from weightlab.model.tree import ParameterTree, one_line
@@ -28,22 +28,30 @@ def recipe_of(entries: Sequence[Entry], tree: ParameterTree, holds: Sequence[str
     Args:
         holds: those in force, in words: no Edit says them either.
     """
-    names = dict.fromkeys(edit.name for entry in entries for edit in entry.edits)
     left_out = [patch.left_out for entry in entries for patch in entry.patches if patch.left_out]
     left_out += [f"{hold}: a hold is made on a Lab." for hold in holds]
     return {
         "format": FORMAT,
         "version": VERSION,
         "model": type(tree.model).__name__,
-        "tensors": {
-            name: {"shape": list(tree[name].shape), "dtype": str(tree[name].dtype).removeprefix("torch.")}
-            for name in names
-        },
+        "tensors": _tensors_of(entries),
         "entries": [
             {"text": entry.text, "edits": [edit.to_json() for edit in entry.edits]} for entry in entries if entry.edits
         ],
         **({"left_out": left_out} if left_out else {}),
     }
+
+
+def _tensors_of(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
+    """Shape and dtype of each edited tensor as they were at its first edit: the model may have lost it, or another by now."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        dtypes = {patch.name: patch.dtype for patch in entry.patches if isinstance(patch, CellPatch)}
+        for edit in entry.edits:
+            told = found.setdefault(edit.name, {"shape": list(edit.region.shape)})
+            if edit.name in dtypes:  # freezing depends on none
+                told.setdefault("dtype", str(dtypes[edit.name]).removeprefix("torch."))
+    return found
 
 
 def warn_of_left_out(recipe: Mapping[str, Any], where: str) -> None:
