@@ -24,12 +24,13 @@ from weightlab.errors import (
     UnknownName,
     WeightLabError,
 )
-from weightlab.lab import Lab, open, replay
+from weightlab.lab import Lab
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.progress import Progress
 from weightlab.see.spectrum import Spectrum
 from weightlab.see.summary import Summary
+from weightlab.starting import open, replay
 from weightlab.train.hold import Constraint
 from weightlab.weight import WeightRef
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,12 @@ from weightlab.check.gradients import GradientReport, Observation, check
 from weightlab.check.probe import Probe
 from weightlab.checking import Checking
 from weightlab.edit import linked
-from weightlab.edit import recipe as recipes
 from weightlab.edit.entry import Entry
 from weightlab.edit.journal import Journal
 from weightlab.edit.operations import Edit, edit_is_sound
 from weightlab.edit.snapshots import Snapshots
 from weightlab.edit.step import Companion
 from weightlab.errors import Cancelled, EditRefused, ProbeFailed, WeightLabError
-from weightlab.files import checkpoint
 from weightlab.holding import Holding
 from weightlab.looking import Looking
 from weightlab.model import given
@@ -266,7 +263,7 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             self.tree.refresh()
             self._pyramids.clear()
             self.revision += 1
-        self._tell([(info.name, Region.whole(info.shape)) for info in self.tree])
+        self._tell(self._whole(self))
 
     def check_gradients(self, *, microbatch: int | None = None, verify: int = 0) -> GradientReport:
         """Forward and backward on the probe batch, without a trace: status and norm of every gradient, and why.
@@ -329,7 +326,9 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
 
     def _advice(self, edit: Edit) -> list[str]:
         self.holds.refuse_moved(edit.name, edit.region)
-        return linked.advice(self.tree, edit)
+        others = ", ".join(map(repr, self.tree.sharing(edit.name)))
+        shared = [f"{edit.name} shares memory with {others}: cells there change too"] if others else []
+        return [*shared, *linked.advice(self.tree, edit)]
 
     def _changed(self, entry: Entry, check: bool) -> None:
         """After an entry was applied, undone or redone: stale pictures, revision, check, listeners."""
@@ -337,7 +336,8 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
             torch.clear_autocast_cache()  # an autocast block that is open would go on with the old weight (rule J13)
             # What the model has lost since is passed by: undo has said so where that matters.
             changed = [(name, region) for name, region in entry.changed if name in self.tree]
-            self._mark(changed)
+            self.foreign += self._whole(other for name, _ in changed for other in self.tree.sharing(name))
+            self._mark([*changed, *self.foreign])
             if any(edit.op == "requires_grad_" for edit in entry.edits):
                 self.tree.refresh()
             self.revision += 1
@@ -350,10 +350,15 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
         self._tell(changed)
         self.journal.warn_if_spilled()
 
+    def _whole(self, names: Iterable[str]) -> Changed:
+        return [(name, Region.whole(self.tree[name].shape)) for name in dict.fromkeys(names)]
+
     def _before_write(self, name: str) -> None:
-        self.snapshots.before_write(name)
+        names = (name, *self.tree.sharing(name))
+        for each in names:
+            self.snapshots.before_write(each)
         self._find_foreign()
-        self._writes_to((name,))
+        self._writes_to(names)
 
     def _tell(self, changed: Changed) -> None:
         """Call the listeners. What one of them raises is theirs: the change has happened, and the others must hear of it."""
@@ -369,32 +374,3 @@ class Lab(Archive, Checking, Holding, Looking, Overview):
     def __repr__(self) -> str:
         cells = sum(info.numel for info in self.tree if info.kind == "parameter")
         return f"Lab({type(self.model).__name__}: {cells:,} parameters in {len(self.tree)} tensors, {len(self.history)} edits)"
-
-
-def replay(recipe: str | os.PathLike[str] | Mapping[str, Any], model: nn.Module) -> Lab:
-    """Apply a recipe to a model, all of it or nothing; the entries are in the history of the returned Lab.
-
-    Raises:
-        EditRefused: the recipe is damaged or does not fit this model; no byte was changed.
-    """
-    lab = Lab(model)
-    read = recipes.read(recipe)
-    strokes = recipes.strokes_of(read, lab.tree)
-    recipes.warn_of_left_out(read, "replay")
-    try:
-        for text, edits in strokes:
-            lab.apply(edits, text)
-    except BaseException:
-        while lab.undo():
-            pass
-        raise
-    return lab
-
-
-def open(path: str | os.PathLike[str]) -> Lab:
-    """A Lab over the tensors of a safetensors file or a sharded index: see, edit, save.
-
-    Raises:
-        WeightLabError: the file cannot be read.
-    """
-    return Lab(checkpoint.Checkpoint(checkpoint.load(path)))

@@ -225,6 +225,9 @@ class Journal:
 
     def _swap(self, entry: Entry, patches: Sequence[Patch], force: bool, what: str) -> Entry:
         done: list[Patch] = []
+        for name in dict.fromkeys(patch.name for patch in patches if isinstance(patch, CellPatch)):
+            if self.before_write is not None and name in self.tree:
+                self.before_write(name)
         try:
             for patch in patches:
                 conflict = patch.conflict()

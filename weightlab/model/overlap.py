@@ -1,6 +1,8 @@
-"""Where two regions of one tensor meet, exactly, at the cost of their cells and never of the tensor's."""
+"""Where two regions meet, exactly, at the cost of their cells and never of the tensor's; which tensors share memory."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -44,3 +46,54 @@ def positions(region: Region, other: Region) -> Tensor:
         place += torch.div(along - start, step, rounding_mode="floor") * weight
         weight *= len(range(start, stop, step))
     return torch.where(inside, place, -1)
+
+
+def sharing(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """For each tensor the others whose stretch of memory overlaps its own; those that overlap none are left out."""
+    stretches: dict[object, list[tuple[int, int, str]]] = {}
+    for name, tensor in tensors.items():
+        found = _stretch(tensor)
+        if found is not None:
+            stretches.setdefault(found[0], []).append((*found[1:], name))
+    found_for: dict[str, list[str]] = {}
+    for together in stretches.values():
+        going_on: list[tuple[int, int, str]] = []
+        for stretch in sorted(together) if len(together) > 1 else ():
+            going_on = [other for other in going_on if other[1] > stretch[0]]
+            for other in going_on[-_MOST:]:
+                found_for.setdefault(stretch[2], []).append(other[2])
+                found_for.setdefault(other[2], []).append(stretch[2])
+            going_on.append(stretch)
+    place = {name: at for at, name in enumerate(tensors)}
+    return {name: tuple(sorted(others, key=place.__getitem__)) for name, others in found_for.items()}
+
+
+_MOST = 64  # overlaps looked at per tensor: columns of one buffer all overlap one another in their stretches
+
+
+def _stretch(tensor: Tensor) -> tuple[object, int, int] | None:
+    """Storage, first byte and the byte behind the last; None where there is no memory to share."""
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.numel() == 0:
+        return None
+    try:
+        storage = tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError, ValueError):  # uninitialised, or a subclass without storage of its own
+        return None
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start, size = int(tensor.storage_offset()), tensor.element_size()
+    return ((storage, tensor.device), start * size, (start + last + 1) * size) if storage else None
+
+
+def same_memory(tensor: Tensor, region: Region, other: Tensor, theirs: Region) -> Region:
+    """The cells of `theirs`, of another tensor, that lie where the region's cells of this one lie."""
+    meant = torch.isin(_addresses(other, theirs), _addresses(tensor, region))
+    return Region.of_cells(theirs.shape, flat_cells(theirs).flatten()[meant])
+
+
+def _addresses(tensor: Tensor, region: Region) -> Tensor:
+    """First byte of each cell, from the storage's beginning, on the CPU."""
+    places = torch.unravel_index(flat_cells(region).flatten(), region.shape or (1,))
+    along = torch.full_like(places[0], int(tensor.storage_offset()))
+    for at, stride in zip(places, tensor.stride(), strict=False):
+        along += at * stride
+    return along * tensor.element_size()

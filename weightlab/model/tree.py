@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from weightlab.errors import UnknownName
+from weightlab.model.overlap import sharing
 from weightlab.model.storage import is_uninitialized, why_not_editable
 
 Kind = Literal["parameter", "buffer", "computed"]
@@ -126,6 +127,9 @@ class ParameterTree:
             )
             for other in group:
                 self._first[other[0]] = name
+        self._sharing = sharing(
+            {group[0][0]: group[0][2] for group in groups.values() if group[0][1] != "computed"},
+        )
         self._seen = {name: self._token(name) for name in self._infos}
         self._structure = self._outline()
 
@@ -219,6 +223,10 @@ class ParameterTree:
         if not isinstance(value, Tensor):
             raise UnknownName(f"{info.title}: the model no longer holds this tensor. Call lab.refresh().")
         return value
+
+    def sharing(self, name: str) -> tuple[str, ...]:
+        """Other tensors, not tied to this one, that have some of its memory: a view of it, or what it is a view of."""
+        return self._sharing.get(name, ())
 
     def expression(self, name: str) -> str:
         """Plain PyTorch for the tensor of this name, with the model as `model`.

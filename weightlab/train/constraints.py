@@ -14,7 +14,7 @@ from torch import Tensor
 
 from weightlab.errors import EditRefused
 from weightlab.model import storage
-from weightlab.model.overlap import flat_cells, meet, positions
+from weightlab.model.overlap import flat_cells, meet, positions, same_memory
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.train.agreement import agree, refuse_moved, sound
@@ -73,6 +73,10 @@ class Constraints:
             for constraint in self._present():
                 if constraint.name == first and meet(constraint.region, region):
                     constraint.capture(self._tree.tensor(first), region)
+                elif constraint.name in self._tree.sharing(first):
+                    there = self._tree.tensor(constraint.name)
+                    same = same_memory(self._tree.tensor(first), region, there, constraint.region)
+                    constraint.capture(there, same)
             if any(constraint.kind == "tie" for constraint in self._held):
                 self._capture_equals(first, region, (first, flat_cells(region)), ())
 
