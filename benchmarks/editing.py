@@ -94,19 +94,19 @@ def small_edit(repeat: int) -> list[Row]:
 def entry_size() -> list[Row]:
     lab = weightlab.Lab(_holder(torch.randn(4096, 4096)))
     lab["weight"][100:500, 200:600].zero_()
-    entry = lab.history[-1]
     cells = 400 * 400 * 4
-    text = f"{entry.nbytes:,} bytes for {cells:,} of cells: {entry.nbytes / cells:.3f} times"
-    return [
-        Row(
-            (
-                "undo entry of 400 x 400 cells",
-                text,
-                "1.1 times + 2 KB, 1 MB",
-                entry.nbytes <= 1.1 * cells + 2048 and entry.nbytes < 1e6,
-            )
-        )
-    ]
+    rows = [_sized("undo entry of 400 x 400 cells", lab.history[-1], cells, "1.1 times + 2 KB, 1 MB", most=10**6)]
+    lab["weight"][torch.randperm(4096)[:40]].neg_()
+    rows.append(_sized("undo entry of 40 listed rows", lab.history[-1], 40 * 4096 * 4, "1.1 times + 2 KB"))
+    lab["weight"][:40].copy_(torch.randn(40, 4096))
+    values = 40 * 4096 * 4  # of copy_, which the recipe needs whatever becomes of the cells
+    rows.append(_sized("undo entry of copy_ to 40 rows", lab.history[-1], 2 * values, "1.1 times both + 2 KB"))
+    return rows
+
+
+def _sized(question: str, entry: weightlab.Entry, cells: int, goal: str, most: float = float("inf")) -> Row:
+    text = f"{entry.nbytes:,} bytes for {cells:,}: {entry.nbytes / cells:.3f} times"
+    return Row((question, text, goal, entry.nbytes <= min(1.1 * cells + 2048, most)))
 
 
 Which = Callable[[weightlab.Lab, weightlab.TensorInfo], weightlab.WeightRef]

@@ -11,12 +11,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from weightlab.edit.operations import Edit
-from weightlab.edit.saved import Saved
+from weightlab.edit.saved import Arguments, Saved
+from weightlab.edit.spill import Spill
 from weightlab.errors import UndoConflict
 from weightlab.model import storage
 from weightlab.model.packed import PackedRegion, packed
@@ -59,7 +61,7 @@ class Patch(ABC):
         """Bytes kept in memory, which `to_disk` would free."""
         return 0
 
-    def to_disk(self) -> None:  # noqa: B027 (most patches hold nothing)
+    def to_disk(self, spill: Spill) -> None:  # noqa: B027 (most patches hold nothing)
         """Move what is held in memory to the temporary file."""
 
     def conflict(self) -> str:
@@ -81,6 +83,7 @@ class CellPatch(Patch):
         saved: the bytes on the other side of the present ones.
         mark: fingerprint of the cells as the journal left them; None: `change` of the saved cells gives these very bytes.
         change: computes the new cells from the old ones again, for redo after a forced undo.
+        args: those of the edit: a recipe needs them for as long as the entry is there.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class CellPatch(Patch):
         saved: Saved,
         mark: bytes | None,
         change: Callable[[Tensor], None],
+        args: Arguments | None = None,
     ) -> None:
         self.name = name
         self.region = packed(region)
@@ -99,6 +103,7 @@ class CellPatch(Patch):
         self._saved = saved
         self._mark = mark
         self._change = change
+        self._args = args.saved if args else ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,14 +112,23 @@ class CellPatch(Patch):
 
     @property
     def nbytes(self) -> int:
-        return self._saved.nbytes + (self.region.nbytes if isinstance(self.region, PackedRegion) else 0)
+        listed = self.region.nbytes if isinstance(self.region, PackedRegion) else 0
+        return listed + sum(saved.nbytes for saved in self._kept)
 
     @property
     def held(self) -> int:
-        return 0 if self._saved.on_disk else self.nbytes
+        listed = self.region.held if isinstance(self.region, PackedRegion) else 0
+        return listed + sum(saved.held for saved in self._kept)
 
-    def to_disk(self) -> None:
-        self._saved.to_disk()
+    @property
+    def _kept(self) -> tuple[Saved, ...]:
+        return self._args if self._saved in self._args else (self._saved, *self._args)
+
+    def to_disk(self, spill: Spill) -> None:
+        for saved in self._kept:
+            saved.to_disk(spill)
+        if isinstance(self.region, PackedRegion):
+            self.region.move(lambda kept: _on_disk(kept, spill))
 
     def show(self, copy: Tensor) -> None:
         """Write the other side into a copy of the tensor."""
@@ -164,7 +178,14 @@ class CellPatch(Patch):
         storage.put(tensor, self.region, old)
         self._written = identity(tensor)
         self._mark = storage.fingerprint(old)
-        self._saved.replace(new)
+        # What `copy_` wrote are its own values, which are kept already.
+        self._saved = next((each for each in self._args if each.equals(new)), None) or Saved(new)
+
+
+def _on_disk(array: Any, spill: Spill) -> Callable[[], Any]:
+    saved = Saved(torch.from_numpy(array))
+    saved.to_disk(spill)
+    return lambda: saved.tensor().numpy()
 
 
 class CompanionPatch(CellPatch):
@@ -264,7 +285,7 @@ class Entry:
         """Values that the code has to spell out: listed cells and tensor arguments."""
         listed = sum(edit.region.numel for edit in self.edits if not edit.region.is_box)
         listed += sum(patch.spelled for patch in self.patches)
-        return listed + sum(v.numel() for edit in self.edits for v in edit.args.values() if isinstance(v, Tensor))
+        return listed + sum(edit.args.numel for edit in self.edits if isinstance(edit.args, Arguments))
 
     @property
     def nbytes(self) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from weightlab.edit import computed
+from weightlab.edit.budget import Budget
 from weightlab.edit.entry import CellPatch, Entry, Find, Patch, changed_by, may_overlap
 from weightlab.edit.operations import Edit, Prepared, edit_is_sound, prepare
 from weightlab.edit.readback import (
@@ -24,7 +25,7 @@ from weightlab.edit.readback import (
     notes_on,
     refuse_not_finite,
 )
-from weightlab.edit.saved import Saved, Spill
+from weightlab.edit.saved import Saved
 from weightlab.edit.step import TORCH_SAYS_NO, Companions, Step, refusal, set_flag, take_back, target_of, zeroed
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
@@ -44,14 +45,11 @@ class Journal:
 
     def __init__(self, tree: ParameterTree, undo_bytes: int = 2**30) -> None:
         self.tree = tree
-        self.undo_bytes = undo_bytes
         self._entries: list[Entry] = []
         self._position = 0
         self._next_id = 1
         self._open: list[Step] | None = None
-        self._spill = Spill()
-        self._spilled = False
-        self._held = 0  # what `nbytes` counts, kept up to date so that an edit costs the same after a thousand others
+        self._budget = Budget(undo_bytes)
         self.companions: Companions | None = None
         # What the user should know beside the entry, such as a BatchNorm behind a zeroed filter; raises where it must not stand.
         self.advise: Callable[[Edit], Iterable[str]] | None = None
@@ -64,6 +62,10 @@ class Journal:
     def entries(self) -> tuple[Entry, ...]:
         """All entries, oldest first: `entries[:position]` are applied, the rest can be redone."""
         return tuple(self._entries)
+
+    @property
+    def undo_bytes(self) -> int:
+        return self._budget.limit
 
     @property
     def position(self) -> int:
@@ -109,8 +111,10 @@ class Journal:
     def include(self, step: Step) -> Entry | None:
         """Record what was done already, as an entry or as part of the open stroke."""
         self._wrote(step.patches)
+        self._budget.add(step.patches)
         if self._open is not None:
             self._open.append(step)
+            self._keep_budget(step.patches)
             return None
         return self._record([step], step.text)
 
@@ -125,7 +129,7 @@ class Journal:
         kept = []
         for label, tensor in self.companions(step.edit, self.tree.tensor(step.edit.name)):
             find, name = self._companion(step.edit, label), f"{step.edit.name}: {label}"
-            patch = None if region is None else zeroed(name, tensor, find, region, self._spill)
+            patch = None if region is None else zeroed(name, tensor, find, region)
             if patch is None:
                 kept.append(label)
             else:
@@ -146,6 +150,7 @@ class Journal:
         try:
             yield made
         except BaseException:
+            self._budget.drop(patch for step in self._open for patch in step.patches)
             for step in reversed(self._open):
                 take_back(step.patches)
             computed.follow(self.tree, [name for step in self._open for name in step.names])
@@ -157,6 +162,8 @@ class Journal:
             outer.extend(steps)
         elif steps and (self._settle(steps) or any(len(step.patches) > 1 or step.edit is None for step in steps)):
             made.append(self._record(steps, text))
+        else:
+            self._budget.drop(patch for step in steps for patch in step.patches)
 
     def _settle(self, steps: list[Step]) -> int:
         """Count what a stroke changed in the end where it edited the same cells again; returns the cells in all.
@@ -196,7 +203,7 @@ class Journal:
         entry = self._swap(entry, tuple(reversed(entry.patches)), force, "undo")
         self._position -= 1
         self._entries[self._position] = entry
-        self._held = self.nbytes  # what was on disk is in memory again
+        self._budget.held = self.nbytes  # what was on disk is in memory again
         self._keep_budget()
         return entry
 
@@ -215,7 +222,7 @@ class Journal:
         entry = self._entries[self._position]
         entry = self._entries[self._position] = self._swap(entry, entry.patches, force, "redo")
         self._position += 1
-        self._held = self.nbytes
+        self._budget.held = self.nbytes
         self._keep_budget()
         return entry
 
@@ -320,8 +327,9 @@ class Journal:
             )
         edit = prepared.edit
         notes = notes_on(prepared, after)  # of a clamp: that there is NaN
-        saved, mark = Saved(before.cpu(), self._spill), mark_of(prepared, after, bool(notes))
-        patch = CellPatch(info.name, self._finder(info.name), edit.region, saved, mark, prepared.change)
+        saved, mark = Saved(before.cpu()), mark_of(prepared, after, bool(notes))
+        find, args = self._finder(info.name), prepared.args
+        patch = CellPatch(info.name, find, edit.region, saved, mark, prepared.change, args)
         return Step(
             edit,
             prepared.text,
@@ -365,32 +373,17 @@ class Journal:
             spell=tuple(step.code for step in steps),
         )
         self._next_id += 1
-        self._held -= sum(patch.held for old in self._entries[self._position :] for patch in old.patches)
+        self._budget.drop(patch for old in self._entries[self._position :] for patch in old.patches)
         del self._entries[self._position :]
         self._entries.append(entry)
-        self._held += sum(patch.held for patch in entry.patches)
         self._position += 1
         self._keep_budget()
         return entry
 
-    def _keep_budget(self) -> None:
-        """Rule J6: past the budget the oldest bytes go to disk; none is dropped."""
-        if self._held <= self.undo_bytes:
-            return
-        for entry in self._entries:
-            for patch in entry.patches:
-                if self._held <= self.undo_bytes:
-                    return
-                if patch.held:
-                    self._held -= patch.held
-                    patch.to_disk()
-                    self._spilled = True
+    def _keep_budget(self, last: Sequence[Patch] = ()) -> None:
+        """The oldest bytes go first; `last` are those of a stroke that is no entry yet."""
+        self._budget.keep(chain((patch for entry in self._entries for patch in entry.patches), last))
 
     def warn_if_spilled(self) -> None:
-        """Tell once that undo went to disk; called when the entry is recorded and told, since a warning may raise."""
-        if self._spilled and self._spill.first_time():
-            warnings.warn(
-                f"undo needs more than undo_bytes={self.undo_bytes}: the oldest entries move to a temporary file. "
-                f"Undo still restores them; Lab(undo_bytes=...) sets the memory.",
-                stacklevel=2,
-            )
+        """Tell once that undo went to disk."""
+        self._budget.warn()

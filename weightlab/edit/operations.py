@@ -16,6 +16,7 @@ from torch import Tensor
 from weightlab.edit import arguments
 from weightlab.edit.arguments import Args, Change, Operation, Target, refuse
 from weightlab.edit.elementwise import ELEMENTWISE
+from weightlab.edit.saved import Arguments
 from weightlab.edit.structured import STRUCTURED
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
@@ -105,6 +106,7 @@ class Prepared:
     """An edit that fits its tensor: complete arguments, the change of cells, and how it reads."""
 
     edit: Edit
+    args: Arguments
     change: Change
     text: str
     code: Callable[[], str]
@@ -122,7 +124,7 @@ def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
     operation = OPERATIONS.get(edit.op)
     if operation is None:
         raise refuse(target, f"there is no operation {edit.op!r}. Known: {', '.join(OPERATIONS)}")
-    args = operation.check(edit.args, target)
+    args = Arguments(operation.check(edit.args, target))
     per_cell = operation.random or any(isinstance(value, Tensor) and value.numel() > 1 for value in args.values())
     if per_cell and edit.region.has_duplicates:
         raise refuse(
@@ -132,6 +134,7 @@ def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
     name = edit.name if edit.region.is_whole else f"{edit.name}{edit.region}"
     return Prepared(
         complete,
+        args,
         _through_wider(operation.change(args, target), target),
         operation.text(args).replace("{target}", name),
         lambda: _statement(operation.code(args, target), complete, target, expression),

@@ -12,7 +12,7 @@ from torch import Tensor
 from weightlab.edit.arguments import Target
 from weightlab.edit.entry import CellPatch, CompanionPatch, Find, FlagPatch, Patch
 from weightlab.edit.operations import Edit, Prepared, index_code
-from weightlab.edit.saved import Saved, Spill
+from weightlab.edit.saved import Saved
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
@@ -94,7 +94,7 @@ def set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor, find: Find) -
     return Step(prepared.edit, prepared.text, prepared.code, [FlagPatch(info.name, find, before)], names, changed)
 
 
-def zeroed(name: str, tensor: Tensor, find: Find, region: Region, spill: Spill) -> Patch | None:
+def zeroed(name: str, tensor: Tensor, find: Find, region: Region) -> Patch | None:
     """Zero a companion's cells, as a patch of its own; None where they are zero already."""
     before = storage.read(tensor, region)
     if not bool(before.any()):
@@ -105,7 +105,7 @@ def zeroed(name: str, tensor: Tensor, find: Find, region: Region, spill: Spill) 
 
     storage.write(tensor, region, change)
     mark = storage.fingerprint(storage.read(tensor, region))
-    return CompanionPatch(name, find, region, Saved(before.cpu(), spill), mark, change)
+    return CompanionPatch(name, find, region, Saved(before.cpu()), mark, change)
 
 
 def take_back(patches: Iterable[Patch]) -> None:
