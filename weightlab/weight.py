@@ -248,15 +248,15 @@ class WeightRef(Handle):
         if like is not None and not (isinstance(like, WeightRef) and like._lab is self._lab):
             raise EditRefused(f"{self.info.title}: a tie is with cells of the same Lab. Give like=lab['name'].")
         kinds: tuple[Kind, ...] = ("clamp", "sign", "tie", "rule")
-        kind: Kind = next((kind for kind, given in zip(kinds, asked, strict=True) if given), "keep")
+        kind: Kind = next((kind for kind, wanted in zip(kinds, asked, strict=True) if wanted), "keep")
         source = None if like is None else (like.info.name, like.region)
         return self._lab.hold(Constraint(self.info.name, self.region, kind, min, max, source, rule))
 
     def _apply(self, op: str, moments: Moments = None, **arguments: Any) -> WeightRef:
-        given = {k: v for k, v in arguments.items() if v is not None or k in ("value", "values", "end")}
+        named = {k: v for k, v in arguments.items() if v is not None or k in ("value", "values", "end")}
 
         def made() -> Edit:
-            return Edit(self.info.name, self.region, op, {key: unwrapped(value) for key, value in given.items()})
+            return Edit(self.info.name, self.region, op, {key: unwrapped(value) for key, value in named.items()})
 
         self._lab._land(made, moments)
         return self

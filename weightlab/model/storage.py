@@ -1,8 +1,8 @@
 """Reading and writing cells of each kind of tensor; what is refused, and why.
 
-`write` is the only function of WeightLab that changes a tensor's values. It hands the cells to a change that works in
-place: for a box they are a view of the parameter itself, for listed cells a gathered copy that is scattered back. Both
-go through the parameter under `no_grad`, so that autograd's version counter sees the write (rule J4).
+Nothing of WeightLab changes a tensor's values but `write` and `put`. `write` hands the cells to a change that works in
+place: for a box they are a view of the parameter itself, for listed cells a gathered copy that is scattered back. `put`
+writes given bytes. Both go through the parameter under `no_grad`, so that autograd's version counter sees it (rule J4).
 
 Cells are moved as integers of the same width wherever bits must survive (NaN payloads, -0.0, dtypes that lack an
 index kernel).
