@@ -251,3 +251,15 @@ def test_an_edit_of_some_cells_costs_those_cells_and_their_moments_alone() -> No
     for name in ("original0", "original1"):
         moment = optimizer.state[model.get_parameter(f"0.parametrizations.weight.{name}")]["exp_avg"]
         assert moment.any(1).tolist() == [True, True, False, True]
+
+
+def test_an_edit_where_parametrizations_are_cached_is_seen_at_once() -> None:  # J10
+    lab = wl.Lab(parametrizations.weight_norm(nn.Linear(3, 4)))
+    with parametrize.cached():
+        lab.model(torch.ones(2, 3))
+        lab["weight"][2].fill_(0.5)
+        assert lab["weight"].value[2].tolist() == [0.5] * 3
+        lab["parametrizations.weight.original0"].zero_()
+        assert not lab.model.weight.any()
+        lab.undo()
+        assert lab.model.weight[2].tolist() == [0.5] * 3

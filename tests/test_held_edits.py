@@ -101,3 +101,27 @@ def test_a_stroke_that_fails_gives_back_what_was_held() -> None:  # J3, T4
     assert torch.equal(hold.kept, before)
     step(model, optimizer)
     assert torch.equal(lab["weight"][0].value, before)
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        (lambda cells: cells / 0, "made 4 finite cells nan or inf"),
+        (lambda cells: cells * 1e39, "finite cells nan or inf"),
+        (lambda cells: cells * 1j, "complex cells"),
+    ],
+)
+def test_a_rule_that_loses_values_is_an_error_and_the_cells_keep_what_the_step_gave(
+    rule: wl.train.hold.Rule, part: str
+) -> None:  # J11
+    _, _, lab = trained()
+    lab = wl.Lab(lab.model)
+    before = lab["weight"].value
+    lab["weight"][1].hold(rule=rule)
+    lab["weight"][0].hold()
+    with torch.no_grad():
+        lab.model.get_parameter("weight").add_(1)
+    with pytest.raises(wl.EditRefused, match=part):
+        lab.step()
+    assert torch.equal(lab["weight"][0].value, before[0])
+    assert torch.equal(lab["weight"][1].value, before[1] + 1)

@@ -26,6 +26,10 @@ BAD: dict[str, tuple[Act, str]] = {
     "an argument too many": (lambda lab: lab["fc.bias"].round_(2), "round_: too many positional arguments"),  # type: ignore[call-arg]
     "an argument too few": (lambda lab: lab["fc.bias"].fill_(), "missing a required argument: 'value'"),  # type: ignore[call-arg]
     "an argument of another name": (lambda lab: lab["fc.bias"].clamp_(low=0), "It takes min, max, moments"),  # type: ignore[call-arg]
+    "an Edit that freezes a part": (
+        lambda lab: lab.apply(wl.Edit("fc.bias", lab["fc.bias"][0].region, "requires_grad_", {"flag": False})),
+        "belongs to the whole parameter",
+    ),
     "a hold of a number": (lambda lab: lab["fc.bias"].hold(1), "It takes min, max, sign, like, rule"),  # type: ignore[call-arg]
     "a profile along no axis": (lambda lab: lab["fc.bias"].profile(9), r"fc.bias \[\d+\]: there is no axis 9"),
     "no name": (lambda lab: lab[3], "a name of a parameter is a str"),  # type: ignore[index]

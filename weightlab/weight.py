@@ -206,11 +206,6 @@ class WeightRef(Handle):
 
     def requires_grad_(self, flag: bool = True) -> WeightRef:
         """Freeze (False) or train (True) the whole parameter, as one undo entry."""
-        if not self.region.is_whole:
-            raise EditRefused(
-                f"{self.info.title}: requires_grad belongs to the whole parameter, not to {self.region}. "
-                f"Call lab[{self.info.name!r}].requires_grad_({flag}), or hold() these cells."
-            )
         return self._apply("requires_grad_", flag=flag)
 
     def hold(

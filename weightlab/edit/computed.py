@@ -176,6 +176,7 @@ def follow(tree: ParameterTree, names: Iterable[str]) -> None:
 
     The modules would do so at their next forward only; until then everybody would read the weight of before.
     """
+    getattr(parametrize, "_cache", {}).clear()  # inside `parametrize.cached()`, where it is made anew on demand
     weights = set()
     for name in names:
         stem = next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), "")

@@ -84,6 +84,11 @@ def target_of(info: TensorInfo, tensor: Tensor, region: Region) -> Target:
 def set_flag(prepared: Prepared, info: TensorInfo, tensor: Tensor, find: Find) -> Step | None:
     """Freeze or train; None where the flag is so already."""
     flag, before = prepared.edit.args["flag"], tensor.requires_grad
+    if not prepared.edit.region.is_whole:
+        raise EditRefused(
+            f"{info.title}: requires_grad belongs to the whole parameter, not to {prepared.edit.region}. "
+            f"Call lab[{info.name!r}].requires_grad_({flag}), or hold() these cells."
+        )
     if flag is before:
         return None
     if not tensor.is_leaf:

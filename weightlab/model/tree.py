@@ -127,9 +127,8 @@ class ParameterTree:
             )
             for other in group:
                 self._first[other[0]] = name
-        self._sharing = sharing(
-            {group[0][0]: group[0][2] for group in groups.values() if group[0][1] != "computed"},
-        )
+        held = [group[0] for group in groups.values() if group[0][1] != "computed"]
+        self._sharing = sharing({name: tensor for name, _, tensor, _ in held if not is_uninitialized(tensor)})
         self._seen = {name: self._token(name) for name in self._infos}
         self._structure = self._outline()
 

@@ -217,6 +217,7 @@ class Constraints:
                     raise EditRefused(
                         f"{constraint.name}: the rule of a hold must return {list(cells.shape)} cells, got {got}."
                     )
+                _refuse_lost(constraint.name, cells, made)
                 cells.copy_(made)
 
         return change
@@ -230,6 +231,21 @@ class Constraints:
             if constraint.name == info.name:
                 storage.write(mask, constraint.region, _set)
         return mask
+
+
+def _refuse_lost(name: str, cells: Tensor, made: Tensor) -> None:
+    """A rule may say anything but what the cells cannot hold, as an edit may (rule J11)."""
+    if made.is_complex() and not cells.is_complex():
+        raise EditRefused(
+            f"{name}: the rule of a hold returned complex cells, the weight has {cells.dtype}. Return real ones."
+        )
+    if cells.is_floating_point() or cells.is_complex():
+        stored = made.detach().to(cells.device, cells.dtype)
+        lost = int((wide(cells).isfinite() & ~wide(stored).isfinite()).count_nonzero())
+        if lost:
+            raise EditRefused(
+                f"{name}: the rule of a hold made {lost} finite cells nan or inf. They keep their values."
+            )
 
 
 def _sources_first(ties: list[Constraint]) -> list[Constraint]:
