@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import pickle
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 import weightlab as wl
+from tests.cells import raw
 from weightlab.edit.saved import Saved
 from weightlab.edit.spill import Spill
 from weightlab.model import storage
+from weightlab.model.region import Region
 
 Act = Callable[[wl.WeightRef, Tensor], object]
 SIDE = 128
@@ -127,6 +130,46 @@ def test_an_undone_copy_keeps_its_values_once() -> None:  # J6: they are what re
     assert lab.journal.nbytes == 2 * CELLS
     lab.undo()
     assert _same(lab["weight"].value, _holder().weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.complex64])
+def test_values_of_a_wider_type_are_kept_as_the_cells_took_them(dtype: torch.dtype) -> None:  # J6
+    made = torch.randn(9, 31, dtype=torch.float64) * 10
+    given = made.round() if dtype == torch.int8 else made
+    holder = nn.Module()
+    holder.register_buffer("weight", torch.zeros(9, 31).to(dtype))
+    for part in (None, slice(0, 9, 2), [5, 0, 2]):
+        lab = wl.Lab(copy.deepcopy(holder))
+        target = lab["weight"] if part is None else lab["weight"][part]
+        target.copy_(given if part is None else given[part])
+        entry, size = lab.history[-1], target.value.numel() * dtype.itemsize
+        index = sum(patch.nbytes for patch in entry.patches) - 2 * size
+        assert 0 <= index <= 20
+        after = raw(lab["weight"].value)
+        assert entry.nbytes == 2 * size + index
+        assert raw(wl.replay(lab.recipe(), copy.deepcopy(holder))["weight"].value) == after
+        scope: dict[str, Any] = {}
+        exec(lab.to_python(), scope)
+        assert raw(scope["apply"](copy.deepcopy(holder)).weight) == after
+        lab.undo()
+        assert lab.journal.nbytes == size + index
+        lab.redo()
+        assert raw(lab["weight"].value) == after
+    few = wl.Lab(copy.deepcopy(holder))
+    few["weight"][0, :2].copy_([2.0, 3.0])
+    assert few.history[-1].edits[0].args["values"].dtype != dtype  # as they were given, to be spelled so
+
+
+def test_the_bounds_of_listed_cells_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = _lab(undo_bytes=0)
+    with pytest.warns(UserWarning, match="undo_bytes"):
+        lab["weight"][_values() > 1].zero_()
+    region = lab.history[-1].changed[0][1]
+    first = region.bounds
+    monkeypatch.setattr(Spill, "read", None)  # nothing is read for it again
+    assert region.bounds == first
+    monkeypatch.undo()
+    assert first == Region.of_cells(region.shape, region.cells).bounds
 
 
 ROWS: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weightlab.edit.saved import SPELLED
 from weightlab.errors import EditRefused
 from weightlab.model.fit import in_words
 from weightlab.model.storage import whole
@@ -293,7 +294,7 @@ def only_finite(args: Args) -> bool:
 
 
 def literal(value: Any, device: str = "") -> str:
-    """Python source for an argument; a tensor of more than 64 cells as compressed bytes."""
+    """Python source for an argument; a tensor of more than SPELLED cells as compressed bytes."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     if isinstance(value, complex):  # repr() of it is an expression that loses inf, nan and the sign of a zero
@@ -303,7 +304,7 @@ def literal(value: Any, device: str = "") -> str:
     if not isinstance(value, Tensor):
         return repr(value)
     if (
-        value.numel() <= 64
+        value.numel() <= SPELLED
         and (value.dtype.itemsize > 1 or not value.dtype.is_floating_point)
         and bool(finite(value).all())
     ):

@@ -329,6 +329,8 @@ class Journal:
         notes = notes_on(prepared, after)  # of a clamp: that there is NaN
         saved, mark = Saved(before.cpu()), mark_of(prepared, after, bool(notes))
         find, args = self._finder(info.name), prepared.args
+        if edit.op == "copy_":
+            args.narrow("values", after)
         patch = CellPatch(info.name, find, edit.region, saved, mark, prepared.change, args)
         return Step(
             edit,

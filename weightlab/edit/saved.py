@@ -11,6 +11,8 @@ from torch import Tensor
 from weightlab.edit.spill import Place, Spill
 from weightlab.model import storage
 
+SPELLED = 64  # values that code writes as numbers, and more as compressed bytes
+
 
 class Saved:
     """A tensor on the CPU, in memory or on disk; *state*."""
@@ -89,6 +91,16 @@ class Arguments(Mapping[str, Any]):
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
+
+    def narrow(self, key: str, cells: Tensor) -> None:
+        """Keep what the cells took of a value for each, where theirs is another type and no wider: copying it gives the same bytes.
+
+        Few values stay as they were given, to be spelled so.
+        """
+        given, size = self._items[key], cells.numel() * cells.element_size()
+        other = given.shape == tuple(cells.shape) and given.dtype != cells.dtype
+        if other and given.nbytes >= size and cells.numel() > SPELLED:
+            self._items[key] = Saved(cells.detach().to("cpu", copy=True, memory_format=torch.contiguous_format))
 
     @property
     def saved(self) -> tuple[Saved, ...]:

@@ -26,13 +26,14 @@ class PackedRegion(Region):
     - indices in four bytes each, where nothing else is less.
     """
 
-    __slots__ = ("_around", "_code", "_first", "_lengths", "_nbytes", "_open", "_read", "_view", "held")
+    __slots__ = ("_around", "_bounds", "_code", "_first", "_lengths", "_nbytes", "_open", "_read", "_view", "held")
 
     _open: Tensor | None
     _code: str
     _read: Callable[[], Any]
     _view: tuple[int, ...]
     _around: tuple[tuple[int, int], ...]
+    _bounds: tuple[tuple[int, int], ...] | None
     _first: int
     _lengths: list[int]
     _nbytes: int
@@ -42,7 +43,7 @@ class PackedRegion(Region):
         assert region.cells is not None
         for name in ("shape", "axes", "dropped"):
             object.__setattr__(self, name, getattr(region, name))
-        self._set(_view=region.view_shape, _open=region.cells, held=8 * region.numel)
+        self._set(_view=region.view_shape, _bounds=None, _open=region.cells, held=8 * region.numel)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -60,6 +61,14 @@ class PackedRegion(Region):
     @property
     def view_shape(self) -> tuple[int, ...]:
         return self._view
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], ...]:
+        """As any region's; found once, since a page is told those of every entry again and again."""
+        if self._bounds is None:
+            self._set(_bounds=super().bounds)
+        assert self._bounds is not None
+        return self._bounds
 
     @property
     def nbytes(self) -> int:
@@ -89,7 +98,7 @@ class PackedRegion(Region):
             costs["lines"] = sum(map(len, lines)) * narrow.itemsize
         gaps = np.diff(flat) if len(flat) and self.shape and costs.get("lines", len(flat)) * 8 >= len(flat) else None
         if gaps is not None and (not len(gaps) or int(gaps.min()) >= 1):
-            box = Region(self.shape, self.axes, self.dropped, self._open).bounds
+            box = self.bounds
             sizes = tuple(stop - start for start, stop in box)
             costs["bits"] = -(-int(np.prod(sizes, dtype=np.int64)) // 8)
             costs |= {f"gaps{itemsize}": _escaped_size(gaps, itemsize) for itemsize in (1, 2)}
