@@ -90,6 +90,31 @@ def test_moments_can_be_kept_or_cleared_by_word(name: str) -> None:
     assert state_bytes(optimizer) == before
 
 
+def test_moments_of_cells_that_are_zero_already_are_cleared_by_word() -> None:
+    """Zeroed by hand, a weight is moved off zero by its momentum at the next step."""
+    lab, model, optimizer = trained("Adam")
+    with torch.no_grad():
+        model.weight[1] = 0
+    before = state_bytes(optimizer)
+    assert lab["weight"][1].zero_() is not None
+    assert len(lab.history) == 0  # nothing asked for, nothing changed
+    lab["weight"][1].zero_(moments="zero")
+    entry = lab.history[-1]
+    assert (entry.text, entry.cells) == ("Clear moments of weight[1]", 0)
+    assert entry.moments == ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    assert not optimizer.state[model.weight]["exp_avg"][1].any()
+    assert optimizer.state[model.weight]["exp_avg"][0].any()
+    assert lab.to_python().count("get_parameter") == 0
+    lab.undo()
+    assert state_bytes(optimizer) == before
+    with lab.stroke("both"):
+        lab["weight"][1].zero_(moments="zero")
+        lab["weight"][1].zero_(moments="zero")
+    assert len(lab.history) == 1
+    lab.undo()
+    assert state_bytes(optimizer) == before
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_only_cells_that_became_zero_are_cleared(name: str) -> None:
     """By default: prune and clamp make some cells 0, and the others go on as they were."""

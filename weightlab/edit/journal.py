@@ -98,13 +98,19 @@ class Journal:
         if info.kind == "computed":
             return computed.apply_through_originals(self, edit, moments)
         step = self._apply(edit, info)
+        if step is None and moments == "zero":  # the cells hold what was asked already; their moments may not
+            cells = info.name if edit.region.is_whole else f"{info.name}{edit.region}"
+            changed = ((info.name, edit.region),)
+            step = Step(None, f"Clear moments of {cells}", str, [], (info.name, *info.aliases), changed)
         if step is None:
             return None
         try:
-            self._clear_moments(step, moments)
+            self._clear_moments(step, edit, moments)
         except BaseException:
             take_back(step.patches)
             raise
+        if not step.patches:
+            return None
         computed.follow(self.tree, step.names)
         return self.include(step)
 
@@ -122,13 +128,13 @@ class Journal:
         if self.after_write is not None:
             self.after_write((patch.name, patch.region) for patch in patches if isinstance(patch, CellPatch))
 
-    def _clear_moments(self, step: Step, moments: str | None) -> None:
-        if self.companions is None or step.edit is None or step.cells == 0:
+    def _clear_moments(self, step: Step, edit: Edit, moments: str | None) -> None:
+        if self.companions is None or edit.op == "requires_grad_":
             return
-        region = {"zero": step.edit.region, "keep": None, None: step.zeroed}[moments]
+        region = {"zero": edit.region, "keep": None, None: step.zeroed}[moments]
         kept = []
-        for label, tensor in self.companions(step.edit, self.tree.tensor(step.edit.name)):
-            find, name = self._companion(step.edit, label), f"{step.edit.name}: {label}"
+        for label, tensor in self.companions(edit, self.tree.tensor(edit.name)):
+            find, name = self._companion(edit, label), f"{edit.name}: {label}"
             patch = None if region is None else zeroed(name, tensor, find, region)
             if patch is None:
                 kept.append(label)
