@@ -295,7 +295,9 @@ def first_picture(weight: Tensor) -> int:
 def script() -> list[Row]:
     """What a saved widget stores, and what the kernel hands over beside it: the panels around the first picture."""
     size, second = (built(name).stat().st_size / 1e3 for name in ("widget.js", "extra.js"))
-    shown = f"{size:.0f} KB minified, stored with the widget; {second:.0f} KB more come from the kernel when it is shown"
+    shown = (
+        f"{size:.0f} KB minified, stored with the widget; {second:.0f} KB more come from the kernel when it is shown"
+    )
     return [Row("page script", shown, "120 KB", size <= 120)]
 
 
