@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import random
 from collections import OrderedDict
 from collections.abc import Callable
@@ -399,3 +400,24 @@ def test_a_filter_filled_with_zero_tells_of_the_norm_behind() -> None:
     assert "norm behind it" in lab.history[-1].notes[0]
     lab["conv.weight"][2].fill_(1)
     assert lab.history[-1].notes == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
+def test_cells_that_are_not_finite_are_permuted_as_all_others(dtype: torch.dtype) -> None:
+    model = nn.Module()
+    model.register_buffer("w", torch.tensor([math.nan, 1.0, math.inf, 2.0]).to(dtype))
+    before = model.w.clone()
+    wl.Lab(model)["w"].permute_(0, [1, 0, 3, 2])
+    assert torch.equal(model.w.view(torch.uint8).view(4, -1), before.view(torch.uint8).view(4, -1)[[1, 0, 3, 2]])
+
+
+def test_the_least_int64_has_the_largest_magnitude() -> None:
+    model = nn.Module()
+    model.register_buffer("n", torch.tensor([-(2**63), 3, -1, 2**63 - 1]))
+    lab = wl.Lab(model)
+    lab["n"].prune_(2)
+    assert model.n.tolist() == [-(2**63), 0, 0, 2**63 - 1]
+    again, scope = nn.Module(), {}
+    again.register_buffer("n", torch.tensor([-(2**63), 3, -1, 2**63 - 1]))
+    exec(lab.to_python(), scope)
+    assert scope["apply"](again).n.tolist() == model.n.tolist()

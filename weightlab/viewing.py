@@ -11,6 +11,7 @@ from weightlab.check.gradients import Observation
 from weightlab.check.probe import Probe
 from weightlab.edit.entry import CellPatch
 from weightlab.errors import EditRefused
+from weightlab.model import dtypes
 from weightlab.part import Part
 from weightlab.train.optimizer_state import moments_of
 from weightlab.train.updates import Updates
@@ -222,16 +223,23 @@ def _difference(now: Tensor, then: Tensor) -> Tensor:
     """`now - then` in a dtype that holds it: unsigned numbers would wrap around, small floats round."""
     dtype = now.dtype
     if dtype.is_complex or (dtype.is_floating_point and dtype.itemsize >= 4):
+        now, dtype = dtypes.widened(now), dtypes.wide(dtype)
         return now - then.to(dtype)
     wide = torch.float32 if dtype.is_floating_point else torch.int64 if dtype.itemsize >= 4 else torch.int32
+    if dtype.itemsize == 8:  # int64 gives it modulo 2**64
+        rough = now.double() - then.double()
+        if bool((rough.abs() >= 2.0**62).any()):
+            return rough
     return now.to(wide) - then.to(wide)
 
 
 def _finite_extremes(tensor: Tensor) -> tuple[float, float] | None:
     if not tensor.numel():
         return None
-    values = tensor.abs() if tensor.is_complex() else tensor
-    values = values.float() if values.dtype.itemsize == 1 else values
+    values = dtypes.real(tensor)
+    values = (
+        values.float() if values.dtype.itemsize == 1 else values.double() if values.dtype in dtypes.SIGNED else values
+    )
     low, high = (float(end) for end in torch.aminmax(values))
     if low - low == 0 and high - high == 0:
         return low, high

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from weightlab.edit.saved import SPELLED
 from weightlab.errors import EditRefused
+from weightlab.model import dtypes
 from weightlab.model.fit import in_words
 from weightlab.model.storage import whole
 
@@ -46,7 +47,7 @@ class Target:
 
     @property
     def dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return dtypes.name(self.dtype)
 
     @property
     def is_float(self) -> bool:
@@ -59,14 +60,12 @@ class Target:
     @property
     def wide(self) -> torch.dtype:
         """The type to compute in: torch lacks or wraps arithmetic of integers and float8."""
-        if self.dtype.is_floating_point and self.dtype.itemsize == 1:
-            return torch.float32
-        return self.dtype if self.is_float or self.dtype is torch.bool else torch.int64
+        return dtypes.wide(self.dtype)
 
     @property
     def drawing(self) -> torch.dtype:
-        """The type to draw random numbers in: half and narrower types are drawn in float32 and rounded."""
-        return self.dtype if self.dtype in (torch.float64, torch.complex64, torch.complex128) else torch.float32
+        """The type to draw random numbers in: narrow types are drawn in a wider one and rounded."""
+        return dtypes.drawn_in(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +164,8 @@ def fitting(value: Any, target: Target) -> Any:
         parts = (value.real, value.imag) if isinstance(value, complex) else (value,)
         limit = torch.finfo(dtype).max
         for part in parts:
+            if dtypes.only_positive(dtype) and part < 0:
+                raise refuse(target, f"{target.dtype_name} holds positive numbers only, got {part}. Give one above 0")
             # Rounding to the nearest may still reach the largest number, so let torch round.
             if abs(part) > limit and not _rounds_finite(part, dtype):
                 got = f"{part:g}" if abs(part) < 1e300 else "a number above 1e300"
@@ -183,12 +184,13 @@ def fitting(value: Any, target: Target) -> Any:
 
 
 def _rounds_finite(part: float, dtype: torch.dtype) -> bool:
-    if dtype.itemsize == 1:  # float8 saturates: only what rounds to the largest number itself fits
+    if dtype in dtypes.FLOAT8:  # some saturate: only what rounds to the largest number itself fits
         info = torch.finfo(dtype)
-        return abs(part) <= info.max * (1 + info.eps / 4)
+        return abs(part) <= info.max * (1 + info.eps / 4) or (math.isinf(part) and dtypes.has_infinity(dtype))
+    kind = dtype.to_real() if dtype.is_complex else dtype
     try:
         return math.isinf(float(part)) or bool(
-            torch.tensor(float(part), dtype=torch.float64).to(dtype).double().isfinite()
+            torch.tensor(float(part), dtype=torch.float64).to(kind).double().isfinite()
         )
     except OverflowError:  # an int that even float64 cannot hold
         return False
@@ -208,7 +210,7 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     elif isinstance(value, list | tuple | bool | int | float | complex) or hasattr(value, "__array__"):
         try:
             exact = torch.float64 if target.dtype.is_floating_point else None
-            made = torch.as_tensor(value, dtype=None if hasattr(value, "__array__") else exact, device="cpu")
+            made = _made(value, None if hasattr(value, "__array__") else exact)
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise refuse(target, f"{key} is no tensor: {error}") from error
     else:
@@ -228,6 +230,16 @@ def tensor(args: Args, key: str, target: Target) -> Tensor:
     return made.to("cpu").clone(memory_format=torch.contiguous_format)
 
 
+def _made(value: Any, exact: torch.dtype | None) -> Tensor:
+    try:
+        return torch.as_tensor(value, dtype=exact, device="cpu")
+    except (ValueError, RuntimeError) as error:
+        try:  # whole numbers from 2**63 on
+            return torch.as_tensor(value, dtype=torch.uint64, device="cpu")
+        except OverflowError:
+            raise OverflowError("whole numbers must fit into 64 bits, all of them signed or all unsigned") from error
+
+
 def number_or_tensor(args: Args, key: str, target: Target) -> Any:
     """A number, or a tensor of more than one cell that broadcasts."""
     value = args.get(key)
@@ -241,50 +253,37 @@ def fitting_tensor(values: Tensor, target: Target) -> Tensor:
     """The values, if cells of this dtype can hold them (rule J11)."""
     if not values.numel() or values.dtype == target.dtype:
         return values
-    values = _widened(values)
     if target.is_float:
-        if (
-            values.is_floating_point() and values.dtype.itemsize > target.dtype.itemsize
-        ) or not values.is_floating_point():
-            if target.dtype.itemsize == 1:
-                lost = finite(values) & (values.abs().double() > torch.finfo(target.dtype).max)
-            else:
-                lost = finite(values) & ~finite(values.to(target.dtype))
-            if bool(lost.any()):
-                worst = values[lost].abs().double().max().item()
-                raise refuse(
-                    target, f"{target.dtype_name} holds at most ±{torch.finfo(target.dtype).max:.4g}, got ±{worst:g}"
-                )
+        looked = values.double() if values.dtype is torch.uint64 else dtypes.widened(values)
+        if dtypes.only_positive(target.dtype) and bool((looked < 0).any()):
+            raise refuse(target, f"{target.dtype_name} holds positive numbers only, got others. Give numbers above 0")
+        if target.dtype in dtypes.FLOAT8:
+            lost = looked.abs().double() > torch.finfo(target.dtype).max
+            lost &= ~looked.isinf() if dtypes.has_infinity(target.dtype) else True
+        else:
+            lost = looked.isfinite() & ~dtypes.finite(values.to(target.dtype))
+        if bool(lost.any()):
+            worst = looked[lost].abs().double().max().item()
+            most = torch.finfo(target.dtype).max
+            raise refuse(target, f"{target.dtype_name} holds at most ±{most:.4g}, got ±{worst:g}")
         return values
-    if values.is_floating_point() and not bool((values == values.trunc()).all() and finite(values).all()):
-        raise refuse(
-            target, f"{target.dtype_name} holds whole numbers only, got fractions or NaN. Round the values first"
-        )
+    if values.is_floating_point():
+        values = dtypes.widened(values)
+        if not bool((values == values.trunc()).all() and values.isfinite().all()):
+            raise refuse(
+                target, f"{target.dtype_name} holds whole numbers only, got fractions or NaN. Round the values first"
+            )
     info = (0, 1) if target.dtype is torch.bool else (torch.iinfo(target.dtype).min, torch.iinfo(target.dtype).max)
-    low, high = values.min().item(), values.max().item()
+    low, high = dtypes.ends(values)
     if low < info[0] or high > info[1]:
         raise refuse(target, f"{target.dtype_name} holds {info[0]} to {info[1]}, got {low} to {high}")
     return values
 
 
-def _widened(values: Tensor) -> Tensor:
-    """Torch lacks comparison kernels for float8 and the wider unsigned integers."""
-    if values.is_floating_point() and values.dtype.itemsize == 1:
-        return values.float()
-    return values.to(torch.int64) if values.dtype in (torch.uint16, torch.uint32, torch.uint64) else values
-
-
-def finite(values: Tensor) -> Tensor:
-    """Which are neither NaN nor inf; torch cannot ask that of most float8."""
-    return (
-        values.isfinite() if values.dtype.itemsize > 1 or not values.is_floating_point() else values.float().isfinite()
-    )
-
-
 def only_finite(args: Args) -> bool:
     """Whether all numbers and tensors among the arguments are finite."""
     for value in args.values():
-        if isinstance(value, Tensor) and not bool(finite(value).all()):
+        if isinstance(value, Tensor) and not bool(dtypes.finite(value).all()):
             return False
         if isinstance(value, float) and not math.isfinite(value):
             return False
@@ -303,11 +302,7 @@ def literal(value: Any, device: str = "") -> str:
         return f"[{', '.join(map(literal, value))}]"
     if not isinstance(value, Tensor):
         return repr(value)
-    if (
-        value.numel() <= SPELLED
-        and (value.dtype.itemsize > 1 or not value.dtype.is_floating_point)
-        and bool(finite(value).all())
-    ):
+    if value.numel() <= SPELLED and value.dtype not in dtypes.FLOAT8 and bool(dtypes.finite(value).all()):
         text = f"torch.tensor({literal(value.tolist())}, dtype={value.dtype})"
     else:
         packed = base64.b64encode(zlib.compress(_bytes(value))).decode("ascii")
@@ -336,7 +331,7 @@ def to_json(value: Any) -> Any:
     """An argument as strict JSON."""
     if isinstance(value, Tensor):
         packed = base64.b64encode(zlib.compress(_bytes(value))).decode("ascii")
-        return {"tensor": packed, "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+        return {"tensor": packed, "dtype": dtypes.name(value.dtype), "shape": list(value.shape)}
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     if isinstance(value, complex):
@@ -358,36 +353,11 @@ def from_json(value: Any) -> Any:
         if "complex" in value:
             real, imaginary = map(from_json, value["complex"])
             return complex(real, imaginary)
-        if value["dtype"] not in _DTYPES:
+        if value["dtype"] not in dtypes.BY_NAME:
             raise ValueError(f"there is no dtype {value['dtype']!r:.40}")
-        dtype = getattr(torch, value["dtype"])
+        dtype = dtypes.BY_NAME[value["dtype"]]
         raw = bytearray(zlib.decompress(base64.b64decode(value["tensor"], validate=True)))
         flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
         return flat.view([int(size) for size in value["shape"]])
     except (KeyError, TypeError, ValueError, RuntimeError, zlib.error) as error:
         raise EditRefused(f"an argument of a recipe cannot be read: {error}.") from error
-
-
-_DTYPES = frozenset(
-    [
-        "float64",
-        "float32",
-        "float16",
-        "bfloat16",
-        "float8_e4m3fn",
-        "float8_e5m2",
-        "float8_e4m3fnuz",
-        "float8_e5m2fnuz",
-        "complex64",
-        "complex128",
-        "int64",
-        "int32",
-        "int16",
-        "int8",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "bool",
-    ]
-)

@@ -12,6 +12,7 @@ from torch import Tensor
 from weightlab.edit import arguments
 from weightlab.edit.arguments import Args, Change, Operation, Target, literal, number, only, refuse, show
 from weightlab.errors import EditRefused
+from weightlab.model import dtypes
 
 
 def _do(action: Callable[[Tensor], Any]) -> Change:
@@ -124,7 +125,7 @@ def _arithmetic(name: str, verb: str) -> Operation:
             raise refuse(target, "division by 0 gives cells that are not finite. Give a divisor other than 0")
         if not target.is_float and not _is_whole(value):
             raise refuse(target, f"{target.dtype_name} holds whole numbers only, got fractions. Give whole numbers")
-        if not target.is_float and _too_large(value):
+        if not target.is_float and _too_large(value, target):
             raise refuse(target, "the argument does not fit into 64 bits. Give smaller numbers")
         return {"value": value if target.is_float else _as_whole(value)}
 
@@ -156,19 +157,25 @@ def _arithmetic(name: str, verb: str) -> Operation:
 
 def _is_whole(value: Any) -> bool:
     if isinstance(value, Tensor):
+        value = dtypes.widened(value)
         return not value.is_floating_point() or bool((value.isfinite() & (value == value.trunc())).all())
     return not isinstance(value, float) or value.is_integer()
 
 
-def _too_large(value: Any) -> bool:
-    """Beyond what int64 holds, so that a cast would wrap."""
+def _too_large(value: Any, target: Target) -> bool:
+    """Beyond what int64 holds, so that a cast would wrap; cells of uint64 take all of 64 bits."""
+    most = 2**64 if target.dtype is torch.uint64 else 2**63
     if isinstance(value, Tensor):
-        return value.is_floating_point() and bool((value.abs() >= 2.0**63).any())
-    return not -(2**63) <= int(value) < 2**63
+        low, high = dtypes.ends(value) if value.numel() else (0, 0)
+        return not -(2**63) <= low <= high < (most if low >= 0 else 2**63)
+    return not -most <= int(value) < most
 
 
 def _as_whole(value: Any) -> Any:
-    return value.to(torch.int64) if isinstance(value, Tensor) else int(value)
+    """As int64, or as uint64 where that alone holds it."""
+    if not isinstance(value, Tensor):
+        return int(value)
+    return value.to(torch.uint64 if value.numel() and dtypes.ends(value)[1] >= 2**63 else torch.int64)
 
 
 def _refuse_overflow(cells: Tensor, value: Any, name: str, target: Target) -> None:

@@ -332,7 +332,7 @@ class Journal:
                 cells,
             )
         edit = prepared.edit
-        notes = notes_on(prepared, after)  # of a clamp: that there is NaN
+        notes = notes_on(prepared, after, asked)  # of a clamp: that there is NaN
         saved, mark = Saved(before.cpu()), mark_of(prepared, after, bool(notes))
         find, args = self._finder(info.name), prepared.args
         if edit.op == "copy_":
@@ -350,11 +350,11 @@ class Journal:
             stored,
             rounded,
             (*notes, *(self.advise(edit) if self.advise else ())),
-            zeroed=self._zeroed_by(edit, before, after),
+            zeroed=self._zeroed_by(edit, tensor, before, after),
         )
 
-    def _zeroed_by(self, edit: Edit, before: Tensor, after: Tensor) -> Region | None:
-        if self.companions is None:
+    def _zeroed_by(self, edit: Edit, tensor: Tensor, before: Tensor, after: Tensor) -> Region | None:
+        if self.companions is None or not list(self.companions(edit, tensor)):
             return None
         return edit.region if edit.op == "zero_" else made_zero(edit.region, before, after)
 

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightlab.edit import arguments
+from weightlab.edit import arguments, unsigned
 from weightlab.edit.arguments import Args, Change, Operation, Target, refuse
 from weightlab.edit.elementwise import ELEMENTWISE
 from weightlab.edit.saved import Arguments
 from weightlab.edit.structured import STRUCTURED
 from weightlab.errors import EditRefused
+from weightlab.model import dtypes
 from weightlab.model.region import Region
 
 OPERATIONS: Mapping[str, Operation] = {**ELEMENTWISE, **STRUCTURED}
@@ -60,9 +61,6 @@ class Edit:
                 raise
             raise EditRefused(f"{title}: an edit of a recipe cannot be read: {error!r}.") from error
         return cls(name, region, op, {str(key): arguments.from_json(item) for key, item in args.items()})
-
-
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 def edit_is_sound(edit: object) -> None:
@@ -132,13 +130,23 @@ def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
         )
     complete = Edit(edit.name, edit.region, edit.op, args)
     name = edit.name if edit.region.is_whole else f"{edit.name}{edit.region}"
+    exact = unsigned.does(edit.op, target)
+    change = unsigned.change(edit.op, args, target) if exact else operation.change(args, target)
     return Prepared(
         complete,
         args,
-        _through_wider(operation.change(args, target), target),
+        change if edit.op in _BY_BITS else _through_wider(change, target),
         operation.text(args).replace("{target}", name),
-        lambda: _statement(operation.code(args, target), complete, target, expression),
+        lambda: _statement(
+            unsigned.code(edit.op, args, target) if exact else operation.code(args, target),
+            complete,
+            target,
+            expression,
+        ),
     )
+
+
+_BY_BITS = ("copy_", "permute_", "prune_")  # cells are moved or set to 0: the others keep their bits, NaN too
 
 
 def _through_wider(change: Change, target: Target) -> Change:
@@ -159,6 +167,11 @@ def _through_wider(change: Change, target: Target) -> Change:
                 raise refuse(
                     target, f"{target.dtype_name} holds {info.min} to {info.max}, a result would be {low} to {high}"
                 )
+        if dtypes.only_positive(target.dtype) and bool((work < 0).any()):
+            raise refuse(
+                target,
+                f"{target.dtype_name} holds positive numbers only, a result would be {float(work.nan_to_num().amin()):g}",
+            )
         cells.copy_(work)
 
     return run
@@ -168,7 +181,8 @@ def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
     """The whole statement: one line for a box, a gather and a scatter for listed cells."""
     if edit.op == "requires_grad_":
         return code.replace("{w}", expression)
-    if target.wide is not target.dtype and code.startswith("{w}.") and not code.startswith("{w}.copy_("):
+    wider = target.wide is not target.dtype and edit.op not in _BY_BITS
+    if wider and code.startswith("{w}.") and not code.startswith("{w}.copy_("):
         code = f"{{w}}.copy_({{w}}.to({target.wide}){code.removeprefix('{w}')})"
     if target.is_sharded:  # a part of a DTensor is a copy: change the gathered one, and shard it again
         alone = replace(target, is_sharded=False)
@@ -183,10 +197,8 @@ def _statement(code: str, edit: Edit, target: Target, expression: str) -> str:
         return f"with torch.no_grad(): {code.replace('{w}', expression + index_code(edit.region))}"
     cells = edit.region.cells
     assert cells is not None
-    # Not every float8 has an index kernel, nor has a wide unsigned integer: their bits are indexed. A scalar has no
-    # coordinates, and `weight[()]` is a view.
-    narrow = target.dtype.is_floating_point and target.dtype.itemsize == 1
-    kind = torch.uint8 if narrow else _SIGNED.get(target.dtype)
+    # Where torch has no index kernel, bits are indexed. A scalar has no coordinates, and `weight[()]` is a view.
+    kind = dtypes.bits(target.dtype)
     bits, back = (f".view({kind})", f".view({target.dtype})") if kind else ("", "")
     back += "" if target.shape else ".reshape(1)"
     return (

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weightlab.edit.arguments import Target, finite, only_finite
+from weightlab.edit.arguments import Target, only_finite
 from weightlab.edit.operations import Prepared
 from weightlab.errors import EditRefused
-from weightlab.model import storage
+from weightlab.model import dtypes, storage
 from weightlab.model.region import Region
 
 SHOWN = 8
@@ -22,10 +22,15 @@ _HASHED = 1 << 20  # bytes, up to which a fingerprint costs microseconds
 
 def refuse_not_finite(prepared: Prepared, target: Target, before: Tensor, after: Tensor) -> None:
     """Rule J11: finite cells and finite arguments give finite results, or nothing is changed."""
-    if not target.is_float or prepared.edit.op in ("zero_", "clamp_") or not only_finite(prepared.edit.args):
+    moves = prepared.edit.op in (
+        "zero_",
+        "clamp_",
+        "permute_",
+        "prune_",
+    )  # no cell gets a value that was not there, but 0
+    if not target.is_float or moves or not only_finite(prepared.edit.args):
         return
-    after = after.float() if after.dtype.itemsize == 1 else after
-    before = before.float() if before.dtype.itemsize == 1 else before
+    after, before = dtypes.widened(after), dtypes.widened(before)
     # One cheap pass: a finite sum has only finite terms. A sum may overflow by itself, so look closer only then.
     wide = torch.float32 if after.dtype.itemsize == 2 else after.dtype
     if bool(after.sum(dtype=wide).isfinite()):
@@ -43,7 +48,7 @@ def refuse_lost(title: str, before: Tensor, made: object) -> None:
     if not isinstance(made, Tensor) or not (before.is_floating_point() or before.is_complex()):
         return
     try:
-        lost = int((finite(before) & ~finite(made.detach().to(before.device))).count_nonzero())
+        lost = int((dtypes.finite(before) & ~dtypes.finite(made.detach().to(before.device))).count_nonzero())
     except RuntimeError:
         return
     if lost:
@@ -54,25 +59,29 @@ def refuse_lost(title: str, before: Tensor, made: object) -> None:
 
 
 def asked_values(prepared: Prepared, before: Tensor) -> Tensor | None:
-    """The asked values in float32 for narrower types; None where the type itself is the precision that was asked in."""
-    if (
-        not before.is_floating_point()
-        or before.dtype.itemsize > 2
-        or prepared.edit.op in ("zero_", "permute_", "prune_")
-    ):
+    """The asked values, wider than narrow types; None where the type itself is the precision that was asked in."""
+    wide, op = dtypes.asked_in(before.dtype), prepared.edit.op
+    has_zero = not dtypes.only_positive(before.dtype)
+    plain = wide is before.dtype or not (before.is_floating_point() or before.is_complex())
+    if plain or op == "permute_" or (op in ("zero_", "prune_") and has_zero):
         return None
-    asked = before.float()
-    if prepared.edit.op == "copy_":
+    asked = before.to(wide)
+    if op == "copy_":
         asked.copy_(prepared.edit.args["values"])
     else:
         prepared.change(asked)
     return asked
 
 
-def notes_on(prepared: Prepared, after: Tensor) -> tuple[str, ...]:
-    """What the user should know about the result: clamp passes NaN through (rule J5)."""
+def notes_on(prepared: Prepared, after: Tensor, asked: Tensor | None) -> tuple[str, ...]:
+    """What the user should know about the result: clamp passes NaN through (rule J5), and a type may have no zero."""
+    if asked is not None and dtypes.only_positive(after.dtype):
+        zeros = int((asked == 0).count_nonzero())
+        if zeros:
+            least = f"{torch.finfo(after.dtype).min:.3g}, the least that it holds"
+            return (f"{dtypes.name(after.dtype)} has no zero: {zeros} cell{'s' if zeros != 1 else ''} became {least}",)
     if prepared.edit.op == "clamp_" and after.is_floating_point():
-        wide = after.float() if after.dtype.itemsize == 1 else after
+        wide = dtypes.ordered(after)
         if bool(wide.amax().isnan()):  # a maximum is NaN where any cell is: one cheap pass
             nan = int(wide.isnan().sum())
             if nan:
@@ -132,9 +141,7 @@ def cells_at(cells: Tensor, flat: Tensor) -> Tensor:
 
 def made_zero(region: Region, before: Tensor, after: Tensor) -> Region | None:
     """The cells that an edit turned into 0; None when there are none."""
-    # One pass without a mask where torch has it; it lacks it for float8.
-    nonzero = (after != 0).sum() if after.dtype.itemsize == 1 else after.count_nonzero()
-    if int(nonzero) == after.numel():
+    if dtypes.nonzero(after) == after.numel():  # one pass without a mask
         return None
     zero = after == 0
     zero &= storage.differing(before, after)

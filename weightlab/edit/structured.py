@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from weightlab.edit import arguments
 from weightlab.edit.arguments import Args, Change, Operation, Target, literal, number, only, refuse, show, whole_number
+from weightlab.model import dtypes
 
 
 def _needs_fractions(name: str, target: Target) -> None:
@@ -166,9 +167,20 @@ def _permute_check(args: Args, target: Target) -> Args:
 def _permute_change(args: Args, target: Target) -> Change:
     def run(cells: Tensor) -> None:
         order = torch.tensor(args["order"], dtype=torch.int64, device=cells.device)
-        cells.copy_(cells.index_select(args["axis"], order))
+        held = dtypes.movable(cells)
+        held.copy_(held.index_select(args["axis"], order))
 
     return run
+
+
+def _permute_code(args: Args, target: Target) -> str:
+    held = f"{{w}}{_movable(target)}"
+    return f"{held}.copy_({held}.index_select({args['axis']}, torch.tensor({args['order']}, device={str(target.device)!r})))"
+
+
+def _movable(target: Target) -> str:
+    kind = dtypes.bits(target.dtype)
+    return f".view({kind})" if kind else ""
 
 
 def _prune_check(args: Args, target: Target) -> Args:
@@ -206,36 +218,42 @@ def _prune_change(args: Args, target: Target) -> Change:
             generator = torch.Generator(cells.device).manual_seed(args["seed"])
             score = torch.rand(cells.shape, generator=generator, device=cells.device)
         else:
-            score = cells.abs()
+            score = _score(cells)
         axis = args.get("axis")
         # At least one axis beside `axis`, so that a slice of cells with a single axis is one cell.
         rows = score.flatten()[None] if axis is None else score.movedim(axis, 0).unsqueeze(-1).flatten(1)
         count = _prune_count(args, rows.shape[1])
         order = rows.argsort(dim=1, stable=True)[:, :count]
         gone = torch.zeros(rows.shape, dtype=torch.bool, device=cells.device).scatter_(1, order, True)
-        if axis is None:
-            cells.masked_fill_(gone.view(cells.shape), 0)
-        else:
-            cells.movedim(axis, 0).masked_fill_(gone.view(cells.movedim(axis, 0).shape), 0)
+        held = dtypes.movable(cells) if axis is None else dtypes.movable(cells).movedim(axis, 0)
+        held.masked_fill_(gone.view(held.shape), 0)
 
     return run
 
 
+def _score(cells: Tensor) -> Tensor:
+    """In the order of the magnitudes. |-2**63| wraps to itself: less 1, it is the largest."""
+    if cells.dtype is torch.uint64:
+        return dtypes.ordered(cells)
+    return cells.abs() - 1 if cells.dtype is torch.int64 else dtypes.widened(cells).abs()
+
+
 def _prune_code(args: Args, target: Target) -> str:
-    moved, rows = "{w}", 1
+    moved, rows = "", 1
     if "axis" in args:
-        moved, rows = f"{{w}}.movedim({args['axis']}, 0)", target.view_shape[args["axis"]]
+        moved, rows = f".movedim({args['axis']}, 0)", target.view_shape[args["axis"]]
     size = math.prod(target.view_shape) // max(rows, 1)
     if args["by"] == "random":
         score = f"torch.rand({list(target.view_shape)}, generator={_generator(args, target)}, device={str(target.device)!r})"
-        score += f".movedim({args['axis']}, 0)" if "axis" in args else ""
+        score += moved
+    elif target.dtype is torch.uint64:
+        score = f"({{w}}{moved}.view(torch.int64) ^ -2**63)"
     else:
-        score = f"{moved}{_widening(target)}.abs()"
+        score = f"{{w}}{moved}{_widening(target)}.abs(){'.sub(1)' if target.dtype is torch.int64 else ''}"
     order = f"{score}.reshape({rows}, {size}).argsort(dim=1, stable=True)[:, :{_prune_count(args, size)}]"
     gone = f"torch.zeros({rows}, {size}, dtype=torch.bool, device={str(target.device)!r}).scatter_(1, {order}, True)"
-    # Moved back: narrow types are computed on a wider copy, and what comes out is copied into the cells.
-    back = f".movedim(0, {args['axis']})" if args.get("axis") else ""
-    return f"{moved}.masked_fill_({gone}.view_as({moved}), 0){back}"
+    held = f"{{w}}{_movable(target)}{moved}"
+    return f"{held}.masked_fill_({gone}.view_as({held}), 0)"
 
 
 def _widening(target: Target) -> str:
@@ -274,7 +292,7 @@ def _quantize_change(args: Args, target: Target) -> Change:
 
 def _quantize_code(args: Args, target: Target) -> str:
     axes = [i for i in range(len(target.view_shape)) if i != args.get("axis")]
-    wide = torch.promote_types(target.dtype, torch.float32) if target.dtype.itemsize > 1 else torch.float32
+    wide = torch.promote_types(target.wide, torch.float32)
     work = f"{{w}}.to({wide})"
     largest = f"{work}.abs().amax({axes}, keepdim=True)" if target.view_shape else f"{work}.abs()"
     scale = f"(lambda s: s.masked_fill(s == 0, 1))({largest} / {2 ** (args['bits'] - 1) - 1})"
@@ -295,9 +313,7 @@ STRUCTURED = {
         _permute_check,
         _permute_change,
         lambda a: f"Permute axis {a['axis']} of {{target}}",
-        lambda a, t: (
-            f"{{w}}.copy_({{w}}.index_select({a['axis']}, torch.tensor({a['order']}, device={str(t.device)!r})))"
-        ),
+        _permute_code,
     ),
     "prune_": Operation(_prune_check, _prune_change, _prune_text, _prune_code, random=True),
     "quantize_": Operation(

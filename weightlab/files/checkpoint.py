@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from weightlab.errors import EditRefused, WeightLabError
 from weightlab.files.writing import write
+from weightlab.model import dtypes
 from weightlab.model.storage import whole, why_not_readable
 from weightlab.model.tree import ParameterTree
 
@@ -112,7 +112,7 @@ class Checkpoint(nn.Module):
             module = module.get_submodule(part)
         if tensor.is_floating_point() or tensor.is_complex():
             key = id(tensor)
-            made.setdefault(key, nn.Parameter(tensor, requires_grad=tensor.dtype in _TRAINABLE))
+            made.setdefault(key, nn.Parameter(tensor, requires_grad=dtypes.wide(tensor.dtype) is tensor.dtype))
             module.register_parameter(local, made[key])
         else:
             module.register_buffer(local, tensor)
@@ -122,6 +122,3 @@ class Checkpoint(nn.Module):
         raise EditRefused(
             "this Lab is over a file: it holds weights, but no model to run. Load them into your model to check."
         )
-
-
-_TRAINABLE = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128)

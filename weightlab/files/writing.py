@@ -14,23 +14,21 @@ import secrets
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused, WeightLabError
+from weightlab.model import dtypes
 from weightlab.model.storage import apart
 from weightlab.progress import report
 
 _PIECE = 1 << 22  # cells that are copied at a time
-_DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
-    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32",
-    torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
 
 
 def path_to_write(path: object, what: str) -> Path:
@@ -86,6 +84,21 @@ def replacing(target: Path, what: str) -> Iterator[BinaryIO]:
                 made.unlink(missing_ok=True)
 
 
+@cache
+def format_name(dtype: torch.dtype) -> str:
+    """What the installed safetensors calls a dtype, in the header that its own writer makes; empty where it has no name."""
+    if dtype not in dtypes.KNOWN:
+        return ""
+    try:
+        made = safetensors.torch.save(
+            {"cell": torch.zeros(1, dtype=torch.uint8).expand(dtype.itemsize).clone().view(dtype)}
+        )
+    except (LookupError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError):
+        return ""
+    (length,) = struct.unpack("<Q", made[:8])
+    return str(json.loads(made[8 : 8 + length])["cell"]["dtype"])
+
+
 def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors of any strides and device; a half-written file never replaces a good one.
 
@@ -99,13 +112,14 @@ def write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, st
     end = 0
     for name in order:
         tensor = tensors[name]
-        if tensor.dtype not in _DTYPES:
+        kind = format_name(tensor.dtype)
+        if not kind:
             raise EditRefused(
-                f"{name} {list(tensor.shape)}: safetensors has no {str(tensor.dtype).removeprefix('torch.')}. "
+                f"{name} {list(tensor.shape)}: safetensors {safetensors.__version__} has no {dtypes.name(tensor.dtype)}. "
                 f"Convert it first, or call torch.save(model.state_dict(), path)."
             )
         start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
     done = 0

@@ -18,6 +18,7 @@ from weightlab.edit.entry import Entry
 from weightlab.edit.snapshots import Diff
 from weightlab.edit.transfer import Transfer
 from weightlab.lab import Lab
+from weightlab.model import dtypes
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.see import reading
@@ -25,11 +26,6 @@ from weightlab.see.layout import Layout
 from weightlab.see.numbers import texts
 from weightlab.see.summary import summarize
 from weightlab.train.hold import Constraint
-
-_EXACT_IN_FLOAT32 = (
-    torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
-    torch.float8_e5m2fnuz, torch.int8, torch.uint8, torch.int16, torch.uint16, torch.bool,
-)  # fmt: skip
 
 Json = dict[str, Any]
 _HISTORY = (200, 50)  # applied and undone entries that are told
@@ -308,7 +304,7 @@ def views(lab: Lab, name: str, shown: str) -> Json:
 
 def exact_text(dtype: torch.dtype) -> bool:
     """Whether float32 holds every cell of this dtype exactly."""
-    return dtype in _EXACT_IN_FLOAT32
+    return dtypes.exact_in_float32(dtype)
 
 
 def number(value: float) -> float | None:

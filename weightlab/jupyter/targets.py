@@ -14,7 +14,7 @@ from weightlab.edit.operations import Edit
 from weightlab.edit.trial import tried
 from weightlab.errors import BadMessage, EditRefused, UnknownName
 from weightlab.lab import Lab
-from weightlab.model import storage
+from weightlab.model import dtypes, storage
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree, TensorInfo
 from weightlab.see.numbers import parse_number
@@ -100,12 +100,11 @@ def _picked(cells: Tensor, kind: str, value: Any, title: str) -> Tensor:
         raise EditRefused(f"{title}: '{kind}' needs a number. Write for example 0.001.")
     if kind in ("between", "size_between"):
         low, high = (parse_number(end, title) for end in value)
-        values = cells if kind == "between" and not cells.is_complex() else cells.abs()
-        values = values.float() if values.dtype.itemsize == 1 else values
+        signed = kind == "between" and not cells.is_complex() and cells.dtype is not torch.uint64
+        values = dtypes.ordered(cells) if signed else dtypes.magnitude(cells)
         return (values >= low) & (values <= high)
     number = parse_number(value, title)
-    size = cells.abs() if cells.dtype is not torch.bool else cells.to(torch.uint8)
-    size = size.float() if size.dtype.itemsize == 1 and size.is_floating_point() else size
+    size = dtypes.magnitude(cells)
     if kind in ("below", "above"):
         return size < number if kind == "below" else size > number
     if not isinstance(number, int) or not 0 <= number <= cells.numel():
@@ -150,7 +149,6 @@ def shown_cells(region: Region) -> bytes:
 
 
 def _range(cells: Tensor) -> list[float] | None:
-    values = cells.abs() if cells.is_complex() else cells
-    values = values.float() if values.dtype.itemsize == 1 else values
+    values = dtypes.real(cells).double()
     good = values[values.isfinite()]
     return [float(good.min()), float(good.max())] if good.numel() else None

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from weightlab.model import sharded
+from weightlab.model import dtypes, sharded
 from weightlab.model.region import Region
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -51,6 +51,9 @@ def why_not_editable(tensor: Tensor) -> str:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}. Edit a dense copy (to_dense) instead."
     if tensor.is_quantized:
         return "it is quantized. Edit the float weight and quantize again."
+    why = dtypes.why_no_cells(tensor.dtype)
+    if why:
+        return why
     if _wraps_others(tensor):
         return f"it is a {type(tensor).__name__}, whose cells WeightLab does not know. Edit the tensors that it wraps."
     if tensor.is_inference():
@@ -78,7 +81,8 @@ def why_not_readable(tensor: Tensor, alone: bool = False) -> str:
         return sharded.why_not_editable(tensor)
     if tensor.is_meta or type(tensor).__name__ == "FakeTensor":
         return "it is on the meta device: its values are not there. Load the model on a real device to see them."
-    if tensor.layout is not torch.strided or tensor.is_quantized or _wraps_others(tensor):
+    no_cells = tensor.is_quantized or tensor.dtype not in dtypes.KNOWN or _wraps_others(tensor)
+    if tensor.layout is not torch.strided or no_cells:
         return f"its values cannot be drawn ({why_not_editable(tensor).split('.')[0]})."
     return ""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from weightlab.model import dtypes
 from weightlab.model.storage import writing
 from weightlab.progress import report
 from weightlab.see.summary import pieces, spread
@@ -69,7 +70,7 @@ def bar(tensor: Tensor, edges: Sequence[float], low: float, high: float, *, size
 
 
 def _drawn(cells: Tensor, size: bool) -> Tensor:
-    cells = cells.abs() if cells.is_complex() else cells
+    cells = dtypes.real(cells)
     cells = cells.to(torch.float32)
     return cells.abs() if size else cells
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weightlab.model import dtypes
 from weightlab.model.storage import apart
 from weightlab.see import reading
 
@@ -121,7 +122,7 @@ def _read(
 def _displayed(cells: Tensor) -> Tensor:
     """Cells as float32 (float64 stays): what a picture can show."""
     if cells.is_complex():
-        return cells.abs()
+        return dtypes.real(cells)
     return cells if cells.dtype in (torch.float32, torch.float64) else cells.to(torch.float32)
 
 

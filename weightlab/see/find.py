@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from weightlab.model import dtypes
 from weightlab.model.storage import writing
 
 WHATS = ("largest", "smallest", "magnitude", "nan", "inf", "nearest")
@@ -47,7 +48,7 @@ def _pieces(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 def _numbers(cells: Tensor) -> Tensor:
     if cells.is_complex():
-        return cells.abs()
+        return dtypes.real(cells)
     # float32 holds the smaller floats exactly; whole numbers up to 2**53 need float64.
     return cells if cells.dtype in (torch.float32, torch.float64) else cells.double()
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weightlab.model import dtypes
 from weightlab.model.storage import apart, writing
 from weightlab.see.bins import reduce
 from weightlab.see.layout import Layout
@@ -23,7 +24,6 @@ SAMPLE = 1 << 14
 _PICTURE_SAMPLE = 1 << 18
 _REACH = 4.0  # standard deviations that the small histogram spans: one spike must not press all cells into one bar
 _HEIGHT = 255
-_NO_MINMAX = (torch.uint16, torch.uint32, torch.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,12 @@ def spread(tensor: Tensor, most: int, axes: tuple[int, ...] | None = None) -> Te
 
 def _numbers(cells: Tensor) -> np.ndarray:
     """float64 cells in one row, on the CPU."""
-    cells = cells.abs() if cells.is_complex() else cells
-    return apart(cells.reshape(-1).to(torch.float64).cpu()).numpy()
+    return apart(dtypes.real(cells).reshape(-1).to(torch.float64).cpu()).numpy()
 
 
 def _screen(tensor: Tensor) -> tuple[float, float, int, int]:
     """Finite extremes, and how many cells are NaN and inf: one fast pass where all are finite."""
-    plain = not tensor.is_complex() and tensor.dtype.itemsize > 1 and tensor.dtype not in _NO_MINMAX
+    plain = not tensor.is_complex() and tensor.dtype.itemsize > 1 and tensor.dtype not in dtypes.SIGNED
     if plain or tensor.dtype in (torch.int8, torch.uint8):
         low, high = (float(end) for end in torch.aminmax(tensor))
         if math.isfinite(low) and math.isfinite(high):
@@ -133,7 +132,7 @@ def _screen(tensor: Tensor) -> tuple[float, float, int, int]:
     low, high, nan, inf = math.inf, -math.inf, 0, 0
     rows = max(1, (1 << 21) * tensor.shape[0] // tensor.numel())
     for piece in tensor.split(rows):
-        cells = piece.abs() if piece.is_complex() else piece
+        cells = dtypes.real(piece)
         cells = cells.double() if cells.dtype.itemsize != 4 else cells
         finite = cells.isfinite()
         kept = cells[finite]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from weightlab.errors import EditRefused
-from weightlab.model import given
+from weightlab.model import dtypes, given
 from weightlab.model.tree import TensorInfo
 from weightlab.see.groups import Group, axis_names, groups_of
 
@@ -235,16 +235,8 @@ def _taken(moved: Tensor, slices: tuple[slice, ...], orders: Sequence[Tensor | N
     for axis, (part, order) in enumerate(zip(slices, orders, strict=True)):
         if order is not None:
             places = order[part].to(cut.device)
-            signed = _SIGNED.get(cut.dtype)  # torch does not pick among wide unsigned integers
-            cut = (
-                cut.view(signed).index_select(axis, places).view(cut.dtype)
-                if signed
-                else cut.index_select(axis, places)
-            )
+            cut = dtypes.movable(cut).index_select(axis, places).view(cut.dtype)
     return cut
-
-
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 def _span(shape: Sequence[int], axes: Sequence[int], bounds: Sequence[tuple[int, int]]) -> tuple[int, int]:

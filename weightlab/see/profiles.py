@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused
+from weightlab.model import dtypes
 from weightlab.model.storage import writing
 from weightlab.progress import report
 from weightlab.see import reading
@@ -146,8 +147,7 @@ def _pieces(tensor: Tensor, axis: int) -> Iterator[Tensor]:
         report(start, size, "reading rows")
         part = tensor.narrow(axis, start, min(step, size - start)).movedim(axis, 0)
         part = part.reshape(part.shape[0], part[0].numel())
-        if part.is_complex():
-            part = part.abs()
+        part = dtypes.real(part)
         wide = part.dtype is torch.float64 or (part.dtype.itemsize >= 4 and not part.is_floating_point())
         yield part.double() if wide else part.float()
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weightlab.model import dtypes
 from weightlab.model.storage import apart
 from weightlab.progress import report
 
@@ -212,16 +213,16 @@ def lines(tensor: Tensor, axis: int, *, patient: bool = False) -> Array | None:
     return made
 
 
-def prepare(dtypes: set[torch.dtype]) -> None:
+def prepare(kinds: set[torch.dtype]) -> None:
     """Have the loops for cells of these kinds compiled, in a thread; a page calls it as soon as it knows a model."""
-    for dtype in dtypes:
+    for dtype in kinds:
         tiny = torch.zeros(1, dtype=dtype)
         if _supported(tiny):
             _future(_source(tiny))
 
 
 def _supported(tensor: Tensor) -> bool:
-    real = tensor.dtype in _PLAIN or (tensor.dtype.itemsize <= 2 and tensor.dtype not in _WIDE)
+    real = tensor.dtype in _PLAIN or (dtypes.exact_in_float32(tensor.dtype) and tensor.dtype not in _WIDE)
     return real and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weightlab.model import dtypes
 from weightlab.model.storage import apart, writing
 from weightlab.progress import report
 from weightlab.see import reading
@@ -201,8 +202,7 @@ def _scaled(looked: Tensor, low: float, high: float, number: int) -> tuple[float
 
 
 def _real(cells: Tensor) -> Tensor:
-    cells = cells.abs() if cells.is_complex() else cells
-    return cells.reshape(-1).to(torch.float64)
+    return dtypes.real(cells).reshape(-1).to(torch.float64)
 
 
 def _line(cells: Tensor) -> Any:
@@ -258,15 +258,12 @@ def _extremes(tensor: Tensor) -> tuple[float, float]:
     """Smallest and largest finite value, in one fast pass where all are finite."""
     if not tensor.numel():
         return math.nan, math.nan
-    if not tensor.is_complex() and tensor.dtype.itemsize > 1 and tensor.dtype not in _NO_MINMAX:
+    if not tensor.is_complex() and tensor.dtype.itemsize > 1 and tensor.dtype not in dtypes.SIGNED:
         low, high = (float(end) for end in torch.aminmax(tensor))
         if math.isfinite(low) and math.isfinite(high):
             return low, high
     ends = [(float(good.min()), float(good.max())) for c in chunks(tensor) if (good := c[c.isfinite()]).numel()]
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (math.nan, math.nan)
-
-
-_NO_MINMAX = (torch.uint16, torch.uint32, torch.uint64)
 
 
 def _histogram(looked: Tensor, counted: _Counted, low: float, high: float, bins: int, scale: float) -> Histogram:

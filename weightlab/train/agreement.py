@@ -20,7 +20,7 @@ from weightlab.model.overlap import flat_cells, meet, positions
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.train.bounds import inwards
-from weightlab.train.hold import KINDS, Constraint, wide
+from weightlab.train.hold import KINDS, Constraint
 
 Range = tuple[Tensor, Tensor]  # lowest and highest value per cell, float64 on the CPU
 
@@ -270,7 +270,7 @@ def _joined(one: Range, other: Range) -> Range:
 
 
 def _double(cells: Tensor) -> Tensor:
-    return wide(cells.detach()).cpu().double()
+    return cells.detach().cpu().double()
 
 
 def _stored(bound: float | None, dtype: torch.dtype, default: float) -> float:

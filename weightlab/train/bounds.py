@@ -11,6 +11,7 @@ import math
 import torch
 
 from weightlab.errors import EditRefused
+from weightlab.model import dtypes
 from weightlab.model.storage import as_integers
 
 Bound = float | int | None
@@ -22,14 +23,29 @@ def inwards(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> tuple[Bo
     Raises:
         EditRefused: no number of this dtype lies between them.
     """
+    if not dtype.is_floating_point:
+        return _whole(low, high, dtype, title)
     lowest = None if low is None else _negated(_below(-low, dtype))
     highest = None if high is None else _below(high, dtype)
     crossed = lowest is not None and highest is not None and lowest > highest
     if crossed or (low is not None and lowest is None) or (high is not None and highest is None):
-        name = str(dtype).removeprefix("torch.")
-        least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
-        raise EditRefused(f"{title}: no number of {name} lies from {least} to {most}. Hold wider bounds.")
+        raise _none_between(low, high, dtype, title)
     return lowest, highest
+
+
+def _whole(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> tuple[Bound, Bound]:
+    """Both bounds as whole numbers that the dtype holds."""
+    info = torch.iinfo(dtype)
+    lowest = info.min if low is None or low < info.min else info.max + 1 if low > info.max else math.ceil(low)
+    highest = info.max if high is None or high > info.max else info.min - 1 if high < info.min else math.floor(high)
+    if lowest > highest:
+        raise _none_between(low, high, dtype, title)
+    return None if low is None else lowest, None if high is None else highest
+
+
+def _none_between(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> EditRefused:
+    least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
+    return EditRefused(f"{title}: no number of {dtypes.name(dtype)} lies from {least} to {most}. Hold wider bounds.")
 
 
 def _negated(bound: Bound) -> Bound:
@@ -38,11 +54,8 @@ def _negated(bound: Bound) -> Bound:
 
 def _below(bound: float, dtype: torch.dtype) -> Bound:
     """The largest finite number of the dtype that is not above the bound; None where there is none."""
-    if math.isinf(bound) or (dtype.is_floating_point and dtype.itemsize > 2):
+    if math.isinf(bound) or dtype.itemsize > 2:
         return bound
-    if not dtype.is_floating_point:
-        low, high = max(torch.iinfo(dtype).min, -_LONG), min(torch.iinfo(dtype).max, _LONG)
-        return min(math.floor(bound), high) if bound >= low else None
     limit = torch.finfo(dtype).max
     if bound < -limit:
         return None
@@ -54,6 +67,3 @@ def _below(bound: float, dtype: torch.dtype) -> Bound:
             return -float(nearest)
         bits.add_(1 if float(nearest) < 0 else -1)
     return float(nearest)
-
-
-_LONG = 2**63 - 1  # what integers are clamped in

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from weightlab.errors import EditRefused
-from weightlab.model import storage
+from weightlab.model import dtypes, storage
 from weightlab.model.overlap import flat_cells, meet, positions, same_memory
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
 from weightlab.train.agreement import agree, refuse_moved, sound
-from weightlab.train.hold import Constraint, wide
+from weightlab.train.hold import Constraint, sign
 
 
 class Constraints:
@@ -195,15 +195,13 @@ class Constraints:
     def _change(self, constraint: Constraint) -> Callable[[Tensor], None]:
         def change(cells: Tensor) -> None:
             if constraint.kind == "clamp":
-                computed = wide(cells).clamp_(constraint.min, constraint.max)
-                if computed is not cells:
-                    cells.copy_(computed)
+                if dtypes.wide(cells.dtype) is cells.dtype and cells.dtype is not torch.uint64:
+                    cells.clamp_(constraint.min, constraint.max)
+                else:
+                    cells.copy_(dtypes.clamped(cells, constraint.min, constraint.max))
             elif constraint.kind == "sign":
                 assert constraint.kept is not None
-                computed = wide(cells)
-                computed.masked_fill_(computed.sign() * constraint.kept.to(cells.device) <= 0, 0)
-                if computed is not cells:
-                    cells.copy_(computed)
+                dtypes.movable(cells).masked_fill_(sign(cells) * constraint.kept.to(cells.device) <= 0, 0)
             elif constraint.kind == "tie":
                 assert constraint.source is not None
                 name, region = constraint.source
@@ -241,7 +239,7 @@ def _refuse_lost(name: str, cells: Tensor, made: Tensor) -> None:
         )
     if cells.is_floating_point() or cells.is_complex():
         stored = made.detach().to(cells.device, cells.dtype)
-        lost = int((wide(cells).isfinite() & ~wide(stored).isfinite()).count_nonzero())
+        lost = int((dtypes.finite(cells) & ~dtypes.finite(stored)).count_nonzero())
         if lost:
             raise EditRefused(
                 f"{name}: the rule of a hold made {lost} finite cells nan or inf. They keep their values."

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from weightlab.model import storage
+from weightlab.model import dtypes, storage
 from weightlab.model.overlap import positions
 from weightlab.model.region import Region
 
@@ -70,7 +70,7 @@ class Constraint:
         with storage.writing(tensor):
             now = storage.read(tensor, self.region)
             if self.kind == "sign":
-                now = wide(now).sign().to(torch.int8)
+                now = sign(now).to(torch.int8)
             if among is not None and self.kept is not None and not among.is_whole:
                 others = (positions(self.region, among) < 0).to(now.device)
                 before = self.kept.to(now.device, now.dtype)
@@ -82,7 +82,7 @@ class Constraint:
         kept = self.kept
         assert kept is not None
         with storage.writing(kept):
-            new = wide(cells).sign() if self.kind == "sign" else cells
+            new = sign(cells) if self.kind == "sign" else cells
             integers = storage.as_integers(new.to(kept.device, kept.dtype))
             storage.as_integers(kept)[where.to(kept.device)] = integers
 
@@ -93,11 +93,9 @@ class Constraint:
         return f"Constraint({self.text}{'' if self.active else ', released'})"
 
 
-def wide(cells: Tensor) -> Tensor:
-    """The cells in a type that torch can compute in: it lacks arithmetic of float8 and of unsigned integers."""
-    if cells.dtype.is_floating_point or cells.dtype.is_complex:
-        return cells.float() if cells.dtype.itemsize == 1 else cells
-    return cells if cells.dtype is torch.bool else cells.long()
+def sign(cells: Tensor) -> Tensor:
+    """-1, 0 or 1 of each cell, NaN of NaN."""
+    return (cells.double() if cells.dtype is torch.uint64 else dtypes.widened(cells)).sign()
 
 
 def _short(bound: object) -> str:
