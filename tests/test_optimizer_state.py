@@ -261,7 +261,7 @@ def test_undo_finds_the_moments_of_an_optimizer_that_loaded_its_state() -> None:
     assert not optimizer.state[model.weight]["exp_avg"].any()
     entry = lab.undo()
     assert entry is not None
-    assert entry.notes == ()
+    assert entry.notes == ("set to 0 for these cells: the optimizer's exp_avg, exp_avg_sq",)
     for name in ("exp_avg", "exp_avg_sq"):
         assert torch.equal(optimizer.state[model.weight][name], before[name])
     lab.redo()
@@ -280,6 +280,14 @@ def test_undo_tells_of_moments_that_the_optimizer_keeps_no_more() -> None:
     assert "weight: exp_avg was not brought back: the optimizer does not keep it any more" in entry.notes
     lab.redo()
     assert not model.weight.any()
+
+
+def test_a_conflict_after_a_step_names_the_weight_that_was_edited() -> None:  # J8
+    _, optimizer, lab = stepped()
+    lab["weight"][0].zero_()
+    optimizer.step()
+    with pytest.raises(wl.UndoConflict, match=r"^weight\[0\]: its cells"):
+        lab.undo()
 
 
 def test_moments_that_went_on_are_a_conflict_for_undo() -> None:

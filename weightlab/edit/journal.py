@@ -12,7 +12,7 @@ from torch import Tensor
 
 from weightlab.edit import computed
 from weightlab.edit.budget import Budget
-from weightlab.edit.entry import CellPatch, Entry, Find, Patch, changed_by, may_overlap
+from weightlab.edit.entry import CellPatch, CompanionPatch, Entry, Find, Patch
 from weightlab.edit.operations import Edit, Prepared, edit_is_sound, prepare
 from weightlab.edit.readback import (
     SHOWN,
@@ -26,7 +26,7 @@ from weightlab.edit.readback import (
     refuse_not_finite,
 )
 from weightlab.edit.saved import Saved
-from weightlab.edit.step import TORCH_SAYS_NO, Companions, Step, refusal, set_flag, take_back, target_of, zeroed
+from weightlab.edit.step import TORCH_SAYS_NO, Companions, Step, refusal, set_flag, settle, take_back, target_of, zeroed
 from weightlab.errors import EditRefused, UndoConflict
 from weightlab.model import storage
 from weightlab.model.packed import close, packed
@@ -143,6 +143,8 @@ class Journal:
                 step.moments = (*step.moments, label)
         if kept and moments is None and region is None:
             step.notes = (*step.notes, f"the optimizer keeps {', '.join(kept)} for these cells")
+        if step.moments:
+            step.notes = (*step.notes, f"set to 0 for these cells: the optimizer's {', '.join(step.moments)}")
 
     @contextmanager
     def stroke(self, text: str) -> Iterator[list[Entry]]:
@@ -166,32 +168,10 @@ class Journal:
         steps, self._open = self._open, outer
         if outer is not None:
             outer.extend(steps)
-        elif steps and (self._settle(steps) or any(len(step.patches) > 1 or step.edit is None for step in steps)):
+        elif steps and (settle(steps, self.tree) or any(len(step.patches) > 1 or step.edit is None for step in steps)):
             made.append(self._record(steps, text))
         else:
             self._budget.drop(patch for step in steps for patch in step.patches)
-
-    def _settle(self, steps: list[Step]) -> int:
-        """Count what a stroke changed in the end where it edited the same cells again; returns the cells in all.
-
-        The last step on a tensor takes the count of the others. 0: the stroke took all of it back itself.
-        """
-        together: dict[str, list[Step]] = {}
-        total = 0
-        for step in steps:
-            if isinstance(step.patches[0], CellPatch):
-                together.setdefault(step.patches[0].name, []).append(step)
-            else:
-                total += 1
-        for name, same in together.items():
-            regions = [step.changed[0][1] for step in same]
-            if name in self.tree and self.tree[name].shape == regions[-1].shape and may_overlap(regions):
-                again = {step.changed[0][1]: step for step in same}
-                for step in same:
-                    step.cells, step.rounded = 0, step.rounded if again[step.changed[0][1]] is step else 0
-                same[-1].cells = changed_by([step.cell_patches[0] for step in same], self.tree.tensor(name))
-            total += sum(step.cells for step in same)
-        return total
 
     def undo(self, force: bool = False) -> Entry | None:
         """Take back the last applied entry, byte for byte (rule J2).
@@ -245,6 +225,9 @@ class Journal:
             for patch in patches:
                 conflict = patch.conflict()
                 if conflict and not force:
+                    # A training step moves a weight and its moments: the weight is what was edited.
+                    owner = next((p for p in patches[len(done) :] if not isinstance(p, CompanionPatch)), patch)
+                    conflict = owner.conflict() or conflict
                     raise UndoConflict(
                         f"{conflict}. {what.capitalize()} of '{entry.text}' would overwrite that.",
                         f"Call {what}(force=True) to do it all the same.",

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from weightlab.edit.arguments import Target
-from weightlab.edit.entry import CellPatch, CompanionPatch, Find, FlagPatch, Patch
+from weightlab.edit.entry import CellPatch, CompanionPatch, Find, FlagPatch, Patch, changed_by, may_overlap
 from weightlab.edit.operations import Edit, Prepared, index_code
 from weightlab.edit.saved import Saved
 from weightlab.errors import EditRefused
 from weightlab.model import storage
 from weightlab.model.region import Region
 from weightlab.model.sharded import is_sharded
-from weightlab.model.tree import TensorInfo
+from weightlab.model.tree import ParameterTree, TensorInfo
 
 # What torch raises for arguments that a kernel does not take.
 TORCH_SAYS_NO = (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, OverflowError)
@@ -117,3 +117,26 @@ def take_back(patches: Iterable[Patch]) -> None:
     """Undo what was done so far, last first."""
     for patch in reversed(list(patches)):
         patch.swap()
+
+
+def settle(steps: list[Step], tree: ParameterTree) -> int:
+    """Count what a stroke changed in the end where it edited the same cells again; returns the cells in all.
+
+    The last step on a tensor takes the count of the others. 0: the stroke took all of it back itself.
+    """
+    together: dict[str, list[Step]] = {}
+    total = 0
+    for step in steps:
+        if isinstance(step.patches[0], CellPatch):
+            together.setdefault(step.patches[0].name, []).append(step)
+        else:
+            total += 1
+    for name, same in together.items():
+        regions = [step.changed[0][1] for step in same]
+        if name in tree and tree[name].shape == regions[-1].shape and may_overlap(regions):
+            again = {step.changed[0][1]: step for step in same}
+            for step in same:
+                step.cells, step.rounded = 0, step.rounded if again[step.changed[0][1]] is step else 0
+            same[-1].cells = changed_by([step.cell_patches[0] for step in same], tree.tensor(name))
+        total += sum(step.cells for step in same)
+    return total
