@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { brushCall } from "../src/heatmap/input";
 import { type Cell, flatOf, indexOf, makeSheet } from "../src/heatmap/layout";
+import { brushCall } from "../src/heatmap/painting";
 import {
   cancel,
   footprint,
@@ -22,6 +22,7 @@ const point = (row: number, column: number): Point => ({
   y: row * 10,
   target: { kind: "cell", cell: { row, column } },
   nearest: { row, column },
+  inside: true,
 });
 
 function drag(tool: "select" | "brush", path: [number, number][], size = 1): Gesture {
@@ -126,6 +127,17 @@ test("a brush leaves no gaps between events, however far apart they are", () => 
   }
   const both = (a: Cell, b: Cell) => [...line(a, b)];
   expect(both({ row: 0, column: 0 }, { row: 2, column: 5 })).toHaveLength(6);
+});
+
+test("outside the sheet a brush paints nothing, and coming back begins a new piece (J1)", () => {
+  const out = (row: number): Point => ({ ...point(row, 49), target: { kind: "nothing" }, inside: false });
+  const gap: Point = { ...point(30, 48), target: { kind: "region", region: [] } };
+  let gesture = press("brush", point(10, 47), sheet, 1);
+  for (const at of [out(10), out(30), gap, point(32, 47), gap, point(32, 45)]) {
+    gesture = move(gesture, at, sheet, 1).gesture;
+  }
+  // Over a gap between two cells the line goes on.
+  expect(painted(gesture)).toEqual(["10,47", "32,45", "32,46", "32,47"]);
 });
 
 test("brush size n covers n x n cells; an even size reaches one further down and right (P5)", () => {

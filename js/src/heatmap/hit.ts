@@ -53,5 +53,6 @@ export function hit(sheet: Sheet, view: View, labels: Label[], x: number, y: num
   const column = along(view.columns, view.x, x, view.area.width);
   const nearest = { row: row.cell, column: column.cell };
   const named = namedAt(sheet, view, labels, x, y, { row, column });
-  return { x, y, nearest, target: targetAt(sheet, labelAt(labels, x, y), named, row, column) };
+  const inside = row.inside && column.inside && !isBlank(sheet, row.cell, column.cell);
+  return { x, y, nearest, inside, target: targetAt(sheet, labelAt(labels, x, y), named, row, column) };
 }

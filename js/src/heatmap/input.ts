@@ -1,34 +1,13 @@
 /** Mouse and keyboard of the picture. Keys that it handles stop here: the notebook would take them for its own. */
-import type { EditCall, HoldCall } from "../kernel/protocol";
-import { assertNever } from "../state/assert-never";
 import { unite } from "../state/cell-sets";
 import { extra } from "../state/extra";
-import type { BrushMode } from "../state/store";
 import { commandOf, moveCursor } from "./keyboard";
 import type { AxisRange, Cell, Sheet } from "./layout";
 import type { Picture } from "./picture";
 import { pickedAt } from "./places";
 import { regionsOfRect } from "./regions";
-import { cancel, IDLE, move, paintedIndices, press, release, span } from "./tools";
+import { cancel, IDLE, move, press, release, span } from "./tools";
 import { pan, reveal, visible } from "./viewport";
-
-/** What painting asks for: zeros are written as zeros (-0 is another number), all else as the text that was typed. */
-export function brushCall(text: string, mode: Exclude<BrushMode, "select"> = "set"): EditCall | HoldCall {
-  const value = text.trim();
-  switch (mode) {
-    case "set":
-      if (value !== "" && Object.is(Number(value), 0)) return { edit: "zero_", args: {} };
-      return { edit: "fill_", args: { value } };
-    case "add":
-      return { edit: "add_", args: { value } };
-    case "scale":
-      return { edit: "mul_", args: { value } };
-    case "hold":
-      return { kind: "keep" };
-    default:
-      return assertNever(mode);
-  }
-}
 
 /** Connects the events; everything ends with `signal`. */
 export function listen(picture: Picture, signal: AbortSignal): void {
@@ -56,6 +35,8 @@ export function listen(picture: Picture, signal: AbortSignal): void {
   };
 
   on("pointerdown", (event) => {
+    // Space may have begun a stroke where the pointer now pans.
+    if (space === "down" && picture.gesture.kind === "brush") drop();
     if (event.button > 1 || picture.gesture.kind !== "idle") return;
     const point = picture.pointAt(event.clientX, event.clientY);
     const { session } = picture;
@@ -115,15 +96,8 @@ export function listen(picture: Picture, signal: AbortSignal): void {
     const commit = release(picture.gesture, session.sheet);
     drop();
     if (!commit) return;
-    if (commit.kind === "brush") {
-      const mode = store.brush_mode.peek();
-      const painted = paintedIndices(session.sheet, commit.cells);
-      const cells = extra.peek()?.cellsWithColours(store, painted) ?? painted;
-      if (mode === "select") return actions.selectCells(cells, commit.takes ? "take" : "add");
-      const call = brushCall(store.brush_value.peek(), mode);
-      void picture.commitBrush(commit.cells, () => actions.editCells(call, cells));
-      return;
-    }
+    // Its buttons are in the second script, too.
+    if (commit.kind === "brush") return extra.peek()?.paint(picture, session.sheet, commit);
     if (commit.kind === "label") return selectPlaces(session.sheet, [commit.region]);
     picture.cursor = commit.cursor;
     selectPlaces(session.sheet, commit.regions);
@@ -189,6 +163,7 @@ export function listen(picture: Picture, signal: AbortSignal): void {
         picture.cursor = next;
         picture.lead("cursor");
         picture.setView((before) => reveal(before, next.row, next.column));
+        if (extra.peek()?.paintOn(picture, session.sheet, cursor, command.extend)) break;
         if (command.extend) {
           picture.anchor ??= cursor;
           selectSpan(picture.anchor, next);
@@ -197,13 +172,17 @@ export function listen(picture: Picture, signal: AbortSignal): void {
       }
       case "select":
         // Space may begin a drag that pans: it selects when it comes up without one.
-        if (event.key === " ") space = space === "up" ? "down" : space;
-        else selectSpan(cursor, cursor);
+        if (event.key === " ") {
+          space = space === "up" ? "down" : space;
+          if (!event.repeat) extra.peek()?.paintOn(picture, session.sheet, cursor, true);
+        } else if (!extra.peek()?.endPaint(picture)) selectSpan(cursor, cursor);
         setCursorStyle();
         break;
       case "cancel":
-        if (picture.gesture.kind !== "idle") drop();
-        else void actions.selectText("");
+        if (picture.gesture.kind !== "idle") {
+          drop();
+          if (space === "down") space = "dragged";
+        } else void actions.selectText("");
         break;
       case "reselect":
         void actions.reselect(command.how);
@@ -219,9 +198,12 @@ export function listen(picture: Picture, signal: AbortSignal): void {
   });
 
   on("keyup", (event) => {
+    if (event.key === "Shift") extra.peek()?.endPaint(picture);
     if (event.key !== " " || space === "up") return;
     const cursor = picture.cursor;
-    if (space === "down" && cursor) selectSpan(cursor, cursor);
+    // With the brush it has painted.
+    if (!extra.peek()?.endPaint(picture) && store.tool.peek() !== "brush" && space === "down" && cursor)
+      selectSpan(cursor, cursor);
     space = "up";
     setCursorStyle();
     event.preventDefault();

@@ -21,6 +21,8 @@ export interface Point {
   target: Target;
   /** The nearest cell, also where the pointer is outside the sheet. */
   nearest: Cell;
+  /** Over the cells or a gap between them. */
+  inside: boolean;
 }
 
 export type Gesture =
@@ -28,7 +30,8 @@ export type Gesture =
   | { kind: "pan"; x: number; y: number }
   | { kind: "select"; from: Cell; to: Cell; x: number; y: number; dragged: boolean }
   | { kind: "label"; region: AxisRange[] }
-  | { kind: "brush"; last: Cell; cells: Set<number>; full: boolean; takes?: boolean };
+  /** `last`: where the line to the next cell begins; null where the pointer is outside. `keys`: painted by keyboard. */
+  | { kind: "brush"; last: Cell | null; cells: Set<number>; full: boolean; takes?: boolean; keys?: boolean };
 
 export type Commit =
   | { kind: "select"; regions: AxisRange[][]; cursor: Cell }
@@ -45,12 +48,7 @@ export function press(tool: Tool, point: Point, sheet: Sheet, brush_size: number
   if (tool === "pan") return { kind: "pan", x: point.x, y: point.y };
   if (tool === "brush") {
     if (point.target.kind !== "cell") return IDLE;
-    return stroke(
-      sheet,
-      { kind: "brush", last: point.nearest, cells: new Set(), full: false },
-      point.nearest,
-      brush_size,
-    );
+    return stroke(sheet, { kind: "brush", last: null, cells: new Set(), full: false }, point.nearest, brush_size);
   }
   if (point.target.kind === "region") return { kind: "label", region: point.target.region };
   if (point.target.kind === "nothing") return IDLE;
@@ -77,7 +75,12 @@ export function move(
       return { gesture: { ...gesture, to: dragged ? point.nearest : gesture.from, dragged }, ...still };
     }
     case "brush":
-      return { gesture: stroke(sheet, gesture, point.nearest, brush_size), ...still };
+      // Outside nothing is painted, and the way back in is no line: those cells were never touched. Over a gap the line goes on.
+      if (!point.inside) return { gesture: { ...gesture, last: null }, ...still };
+      return {
+        gesture: point.target.kind === "cell" ? stroke(sheet, gesture, point.nearest, brush_size) : gesture,
+        ...still,
+      };
     default:
       return assertNever(gesture);
   }
@@ -145,12 +148,12 @@ export function* line(from: Cell, to: Cell): Generator<Cell> {
   }
 }
 
-type Brush = Extract<Gesture, { kind: "brush" }>;
+export type Brush = Extract<Gesture, { kind: "brush" }>;
 
 /** Cells are kept as row * columns + column of the sheet. The set grows in place: a stroke may hold many cells. */
-function stroke(sheet: Sheet, gesture: Brush, to: Cell, size: number): Brush {
+export function stroke(sheet: Sheet, gesture: Brush, to: Cell, size: number): Brush {
   const { cells } = gesture;
-  for (const cell of line(gesture.last, to)) {
+  for (const cell of line(gesture.last ?? to, to)) {
     const { row0, row1, column0, column1 } = footprint(cell, size);
     for (let row = row0; row < row1; row++) {
       for (let column = column0; column < column1; column++) {

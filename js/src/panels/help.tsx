@@ -13,6 +13,10 @@ const KEYS: readonly [Keys, string][] = [
   [[["P"], ["S"], ["B"]], "Pan, Select, Brush"],
   [[["Shift", "click"]], "extend the selection"],
   [[["Ctrl", "A"], ["I"], ["G"]], "in the picture: all cells, the other cells, one further on each side"],
+  [
+    [["Space"], ["Shift", "→"]],
+    "with Brush: paint the cell at the cursor; while held, arrows paint along; Enter or letting go ends the stroke, Esc forgets it",
+  ],
   [[["R"]], "repeat the last edit on the selection"],
   [[["O"]], "while held: the tensor as it was"],
   [[["+"], ["−"], ["0"]], "in the picture: closer, farther, everything"],
