@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import weightlab as wl
 from weightlab.files.writing import format_name
+from weightlab.jupyter.protocol import Session
 from weightlab.model import dtypes
 
 TOP = 2**64
@@ -190,6 +191,22 @@ def test_a_type_without_a_sign_refuses_negative_numbers(act: Act) -> None:
     assert model.w.float().tolist() == [1.0, 2.0, 4.0]
 
 
+@E8M0
+def test_a_type_without_a_zero_is_held_to_bounds() -> None:
+    model = held(torch.tensor([0.25, 1.0, 8.0]).to(torch.float8_e8m0fnu))
+    lab = wl.Lab(model)
+    hold = lab["w"].hold(min=0.3, max=5)
+    assert (hold.min, hold.max) == (0.5, 4.0)
+    assert model.w.float().tolist() == [0.5, 1.0, 4.0]
+    model.w.copy_(torch.tensor([16.0, 2.0, 2.0**-9]))
+    lab.step()
+    assert model.w.float().tolist() == [4.0, 2.0, 0.5]
+    hold.release()
+    assert lab["w"].hold(min=0, max=1).min == 2.0**-127
+    with pytest.raises(wl.EditRefused, match="no number of float8_e8m0fnu lies from -3 to -1"):
+        lab["w"].hold(min=-3, max=-1)
+
+
 @pytest.mark.parametrize("dtype", dtypes.FLOAT8, ids=str)
 def test_an_infinity_is_stored_or_refused_and_never_made_a_number(dtype: torch.dtype) -> None:
     for act in (lambda w: w.fill_(math.inf), lambda w: w.copy_(torch.tensor([math.inf, 1.0]))):
@@ -359,3 +376,32 @@ def test_whole_numbers_of_no_type_are_refused(values: Any) -> None:
     lab = wl.Lab(held(torch.zeros(2, dtype=torch.int64)))
     with pytest.raises(wl.EditRefused, match="must fit into 64 bits"):
         lab["w"].copy_(values)
+
+
+@pytest.mark.parametrize(
+    "where", [{"kind": "below", "value": 0.5}, {"kind": "largest", "value": 1}, {"kind": "between", "value": [0, 1]}]
+)
+def test_cells_are_chosen_by_value_in_every_dtype_or_refused_in_words(where: dict[str, Any]) -> None:
+    for dtype in every_dtype():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "ComplexHalf")
+            known = dtype in dtypes.KNOWN
+            bits = torch.ones(4 * dtype.itemsize, dtype=torch.uint8).view(dtype)
+            session = Session(wl.Lab(held(torch.tensor([0, 1, 1, 1]).to(dtype) if known else bits)))
+            message = {
+                "v": 1,
+                "id": 1,
+                "op": "preview",
+                "name": "w",
+                "region": "",
+                "edit": "zero_",
+                "args": {},
+                "where": where,
+            }
+            reply, _ = session.handle(message)
+        if known:
+            assert reply["ok"], (dtype, reply)
+            wanted = {"below": 1, "largest": 1, "between": 4}[where["kind"]]
+            assert reply["preview"]["cells"] == wanted, dtype
+        else:
+            assert reply["error"]["kind"] == "EditRefused", (dtype, reply)

@@ -38,7 +38,11 @@ def target_region(lab: Lab, info: TensorInfo, fields: Mapping[str, Any], buffers
     if "where" not in fields:
         return region
     kind, value = fields["where"]["kind"], fields["where"]["value"]
-    cells = storage.read(lab.view(info.name, fields["where"].get("view", "value")), region)
+    looked_at = lab.view(info.name, fields["where"].get("view", "value"))
+    unreadable = storage.why_not_readable(looked_at)
+    if unreadable:
+        raise EditRefused(f"{info.title}: no cell can be chosen by its value: {unreadable}")
+    cells = storage.read(looked_at, region)
     return region.index(_picked(cells, kind, value, info.title), info.title)
 
 

@@ -25,6 +25,8 @@ def inwards(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> tuple[Bo
     """
     if not dtype.is_floating_point:
         return _whole(low, high, dtype, title)
+    if dtypes.only_positive(dtype):
+        return _positive(low, high, dtype, title)
     lowest = None if low is None else _negated(_below(-low, dtype))
     highest = None if high is None else _below(high, dtype)
     crossed = lowest is not None and highest is not None and lowest > highest
@@ -41,6 +43,15 @@ def _whole(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> tuple[Bou
     if lowest > highest:
         raise _none_between(low, high, dtype, title)
     return None if low is None else lowest, None if high is None else highest
+
+
+def _positive(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> tuple[Bound, Bound]:
+    """Both bounds among the 255 numbers of a float8 without zero and sign."""
+    numbers = torch.arange(256, dtype=torch.uint8, device="cpu").view(dtype).double()
+    inside = [x for x in numbers.tolist() if x == x and (low is None or x >= low) and (high is None or x <= high)]
+    if not inside:
+        raise _none_between(low, high, dtype, title)
+    return None if low is None else inside[0], None if high is None else inside[-1]
 
 
 def _none_between(low: Bound, high: Bound, dtype: torch.dtype, title: str) -> EditRefused:
