@@ -138,7 +138,8 @@ def prepare(edit: Edit, target: Target, expression: str) -> Prepared:
         change if edit.op in _BY_BITS else _through_wider(change, target),
         operation.text(args).replace("{target}", name),
         lambda: _statement(
-            unsigned.code(edit.op, args, target) if exact else operation.code(args, target),
+            # Not the edit as it was given: its tensors would stay in memory.
+            unsigned.code(complete.op, args, target) if exact else operation.code(args, target),
             complete,
             target,
             expression,
