@@ -308,6 +308,21 @@ def test_the_file_goes_with_the_lab() -> None:  # J6
     assert file.closed
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the resident memory from /proc")
+def test_a_process_does_not_grow_with_what_moves_to_disk() -> None:  # J6
+    code = (
+        "import torch, warnings, weightlab as wl; warnings.simplefilter('ignore'); torch.set_num_threads(1)\n"
+        "def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "lab = wl.Lab(torch.nn.Linear(1024, 1024, bias=False), undo_bytes=2**20)\n"
+        "values = [torch.randn(1024, 1024) for _ in range(4)]; lab['weight'].copy_(values[1])\n"
+        "first = resident()\n"
+        "for number in range(60): lab['weight'].copy_(values[number % 4])\n"
+        "print(resident() - first)"
+    )
+    grown = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert grown < 75 * 2**20  # 480 MB have moved to disk
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a killed process of Windows closes its files itself")
 def test_no_file_is_left_by_a_process_that_is_killed(tmp_path: Path) -> None:  # J6
     code = (

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import warnings
 from collections.abc import Iterable
 
 from weightlab.edit.entry import Patch
 from weightlab.edit.spill import Spill
+
+_TRIM = 2**26  # bytes moved to disk, after which a few milliseconds go to handing freed memory back
 
 
 class Budget:
@@ -22,6 +26,7 @@ class Budget:
         self.spill = Spill()
         self._to_tell: dict[str, str] = {}
         self._told: set[str] = set()
+        self._moved = 0
 
     def add(self, patches: Iterable[Patch]) -> None:
         self.held += sum(patch.held for patch in patches)
@@ -33,7 +38,14 @@ class Budget:
     def keep(self, patches: Iterable[Patch]) -> None:
         """Move the first of these to disk until the rest is inside the limit; none is dropped."""
         self.spill.tidy()
-        for patch in patches if self.held > self.limit else ():
+        if self.held > self.limit:
+            self._move(patches)
+        if self._moved > _TRIM:
+            self._moved = 0
+            _hand_back()
+
+    def _move(self, patches: Iterable[Patch]) -> None:
+        for patch in patches:
             if self.held <= self.limit:
                 return
             held = patch.held
@@ -48,7 +60,9 @@ class Budget:
                 )
                 return
             finally:
-                self.held -= held - patch.held
+                freed = held - patch.held
+                self.held -= freed
+                self._moved += freed
             self._to_tell["moved"] = (
                 "so the oldest entries move to a temporary file. Undo still restores them; Lab(undo_bytes=...) sets the memory."
             )
@@ -59,3 +73,14 @@ class Budget:
         for kind, text in new.items():
             self._told.add(kind)
             warnings.warn(f"undo needs more than undo_bytes={self.limit}, {text}", stacklevel=3)
+
+
+def _hand_back() -> None:
+    """Memory that was freed stays with the process where small objects lie between; glibc can be told to hand it back.
+
+    Without it a process keeps 1.6 MB of each 4 MB tensor that went to disk.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
+        if trim is not None:
+            trim(0)
