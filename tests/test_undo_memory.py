@@ -371,6 +371,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _file(lab: wl.Lab) -> int:
     """Bytes of the temporary file, as the system counts them."""
+    gc.collect()  # what a frame of another thread still holds, or a cycle, gives its place later
     spill = lab.journal._budget.spill
     size = spill.size
     assert size == (os.fstat(spill._file.fileno()).st_size if spill._file else 0)
