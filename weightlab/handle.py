@@ -131,22 +131,64 @@ class Handle:
             part = "" if self.region.is_whole else str(self.region)
             return spectrum(self._cells(), self.info.title, f"{self.info.name}{part}")
 
-    def plot(self, view: str = "value", layout: Layout | None = None) -> Figure:
+    def plot(
+        self,
+        view: str = "value",
+        layout: Layout | None = None,
+        *,
+        range: str | tuple[float, float] = "symmetric",
+        scale: str = "linear",
+        cmap: str = "auto",
+        reduction: str = "extreme",
+        rgb: bool = False,
+        edges: str | None = None,
+    ) -> Figure:
         """A matplotlib figure: the heatmap of the tensor with these cells framed, and their histogram.
 
         Args:
             view: "value", "gradient" (the present `.grad`), "held", "diff:<snapshot>", or a moment of the optimizer.
             layout: made by `layout`; by default the one that suits the layer.
+            range: of the colours: "symmetric" about 0 (from 0 on for what is never negative), "full" from the smallest to
+                the largest cell, "robust" about 99 of 100 cells, "shared" over all parameters, or `(low, high)`.
+            scale: "linear", "symlog", or "log" of the magnitude.
+            cmap: "auto" diverges where both signs can be expected; or one of "RdBu_r", "PuOr_r", "PiYG", "BrBG_r",
+                "viridis", "cividis", "magma", "gray".
+            reduction: of cells that share a pixel: "extreme" (the largest magnitude), "mean", "min", "max" or "rms".
+            rgb: the filters of a convolution with three inputs as coloured pictures.
+            edges: "norm", "mean", "zeros" or "largest" of each row and column along the sides.
 
         Raises:
-            EditRefused: there is no such view of this tensor, or the layout is of another shape.
+            EditRefused: there is no such view of this tensor, the layout is of another shape, or a word is not known.
+
+        Example:
+            >>> lab["conv1.weight"].plot(rgb=True)                             # doctest: +SKIP
+            >>> lab["fc.weight"].plot("exp_avg_sq", scale="log", edges="norm")  # doctest: +SKIP
         """
+        from weightlab.see.figure_look import Look
+        from weightlab.see.figure_rgb import coloured
         from weightlab.see.figures import plot_tensor
 
+        look = Look(range, scale, cmap, reduction).checked(self.info.title)
+        rgb = given.flag(rgb, f"{self.info.title}: rgb")
         with self._lab.lock:
             self._tensor(alone=True)
             tensor = self._lab.view(self.info.name, view)
-            return plot_tensor(tensor, self.info, self.region, view, layout or self.layout())
+            plain = layout or self.layout()
+            layout = coloured(plain, self.info.title, sheet=layout is None) if rgb else plain
+            signed = self._lab.is_signed(self.info.name, view)
+            extent = self._lab.extremes() if look.range == "shared" else None
+            return plot_tensor(
+                tensor,
+                self.info,
+                self.region,
+                view,
+                layout,
+                look=look,
+                signed=signed,
+                extent=extent,
+                rgb=rgb,
+                edges=edges,
+            )
 
     def __len__(self) -> int:
         """Length of the first axis, as of a tensor."""

@@ -6,7 +6,8 @@ Figures are made without pyplot, so that no global state grows; `LabFigure` show
 from __future__ import annotations
 
 import io
-import math
+import textwrap
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,27 @@ from torch import Tensor
 from weightlab.errors import EditRefused
 from weightlab.model.region import Region
 from weightlab.model.tree import TensorInfo
-from weightlab.see.bins import reduce
+from weightlab.see.figure_axes import LONG, draw_edges, label_axes, name_of
+from weightlab.see.figure_look import (
+    BLANK_COLOUR,
+    LARGEST,
+    REDUCTIONS,
+    Look,
+    Seen,
+    ends,
+    finite_extremes,
+    legend,
+    look_at,
+    marks,
+    paint,
+)
+from weightlab.see.figure_rgb import colour_axis, mixed
 from weightlab.see.layout import Layout, layout_of
 from weightlab.see.summary import Summary, summarize
 
 _PIXELS = 300  # what the axes have at 100 dots per inch: of more bins than that matplotlib would leave some out
-_LARGEST = 1e306  # the difference of what is drawn must be a float64, and so must the margins that matplotlib adds
-_LINES = 100  # groups along one side that are set apart by lines
-_TICKS = 24  # groups that have room for labels
+_TITLE = 60  # letters of a line that do not run into the histogram
+EDGES = ("norm", "mean", "zeros", "largest")
 
 
 class LabFigure(Figure):
@@ -38,7 +52,17 @@ class LabFigure(Figure):
 
 
 def plot_tensor(
-    tensor: Tensor, info: TensorInfo, region: Region, view: str = "value", layout: Layout | None = None
+    tensor: Tensor,
+    info: TensorInfo,
+    region: Region,
+    view: str = "value",
+    layout: Layout | None = None,
+    *,
+    look: Look | None = None,
+    signed: bool = True,
+    extent: tuple[float, float] | None = None,
+    rgb: bool = False,
+    edges: str | None = None,
 ) -> LabFigure:
     """Heatmap of the whole tensor, the region framed, and a histogram of the region's values.
 
@@ -46,24 +70,45 @@ def plot_tensor(
         tensor: values of the view, shaped `info.shape`.
         region: framed where it is a part; its cells make the histogram.
         layout: axes in their roles; by default by shape alone.
+        look: range, scale, map and reduction; by default symmetric about 0 and linear.
+        signed: whether values on both sides of 0 are to be expected.
+        extent: what the range "shared" reaches over.
+        rgb: three inputs as red, green and blue; the layout has them fixed at one index (see `figure_rgb.coloured`).
+        edges: a statistic of each row and column along the sides.
 
     Returns:
-        Figure with two axes. A tensor of more than 300 cells a side is drawn by the cell of largest magnitude per bin,
-        and the title says so. Groups (heads, gates, q, k and v) are set apart by lines and labelled.
+        Figure with two axes, and one for the colour bar. A tensor of more than 300 cells a side is drawn by the cell of
+        largest magnitude per bin, and the title says so. NaN, inf and -inf have colours of their own, at every level of
+        reduction, and a line with their counts. Groups (heads, gates, q, k and v, groups of a convolution) are set apart
+        by lines and labelled.
 
     Raises:
-        EditRefused: the layout is that of another tensor.
+        EditRefused: the layout is that of another tensor, or something that was asked is not known.
     """
-    layout, whole = layout or layout_of(info), summarize(tensor, exact=False)
+    layout, look = layout or layout_of(info), (look or Look()).checked(info.title)
     if layout.shape != info.shape:
         raise EditRefused(
             f"{info.title}: the layout is for {list(layout.shape)}. Make one with lab['{info.name}'].layout()."
         )
+    _edges_checked(edges, layout, rgb, info.title)
     figure = LabFigure(figsize=(8, 4.2), layout="constrained")
     heat, side = figure.subplots(1, 2, width_ratios=(3.2, 1))
     title = f"{info.name} {list(info.shape)}" + ("" if view == "value" else f" · {view}")
-    title += "".join(f" · {_name(layout, axis)} = {index}" for axis, index in layout.fixed)
-    heat.set_title(title + _draw(heat, tensor, layout, whole), loc="left", fontsize=10)
+    inputs = colour_axis(layout) if rgb else None
+    for axis, index in layout.fixed:
+        title += f" · {name_of(layout, axis)}" + (" as RGB" if axis == inputs else f" = {index}")
+    label_axes(heat, layout)
+    if 0 in layout.sheet:
+        heat.text(0.5, 0.5, "no cells", ha="center", transform=heat.transAxes)
+    elif inputs is not None:
+        title += _draw_rgb(heat, tensor, layout, inputs)
+    else:
+        title += _draw(heat, tensor, layout, look, signed, extent)
+    if edges and 0 not in layout.sheet:
+        if max(layout.sheet) > 3 * min(layout.sheet):
+            heat.set_aspect("auto")  # bars need the width
+        draw_edges(heat, layout, tensor, edges)
+    heat.set_title(_lines(title), loc="left", fontsize=10, y=1.2 if edges else None)
     if not region.is_whole and region.numel:
         top, bottom, left, right = layout.box(region.bounds)
         frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, color="black", lw=1.2)
@@ -73,96 +118,93 @@ def plot_tensor(
     return figure
 
 
-def _draw(axes: Axes, tensor: Tensor, layout: Layout, summary: Summary) -> str:
+def _lines(title: str) -> str:
+    """The title in lines that do not run into the histogram; a shape stays in one piece."""
+    whole = title.replace(", ", ",\u00a0")
+    lines = [each for line in whole.split("\n") for each in textwrap.wrap(line, _TITLE, subsequent_indent="  ")]
+    return "\n".join(lines).replace("\u00a0", " ")
+
+
+def _edges_checked(edges: str | None, layout: Layout, rgb: bool, title: str) -> None:
+    if edges is None:
+        return
+    if not isinstance(edges, str) or edges not in EDGES:
+        raise EditRefused(f"{title}: there are no edges {edges!r:.60}. Known: {', '.join(map(repr, EDGES))}.")
+    if layout.facets or rgb:
+        what = "filters as RGB have" if rgb else "a contact sheet has"
+        raise EditRefused(f"{title}: {what} no edges. Give a layout without facets: lab[...].layout(facets=[]).")
+
+
+def _draw(
+    axes: Axes, tensor: Tensor, layout: Layout, look: Look, signed: bool, extent: tuple[float, float] | None
+) -> str:
+    """The heatmap with its colour bar; what has to be said about it in the title."""
+    seen = look_at(tensor, layout, look.reduction, _PIXELS)
+    low, high = ends(look, summarize(tensor, exact=False), signed, extent)
+    colours = paint(look, low, high, signed)
+    values = np.abs(seen.values) if look.scale == "log" else seen.values
+    shown = np.ma.masked_array(values, (seen.flags > 0) | ~np.isfinite(values))
+    image = axes.imshow(shown, cmap=colours.cmap, norm=colours.norm, **_placed(layout))
+    _draw_marks(axes, seen, layout)
+    least, most = finite_extremes(replace(seen, values=values))
+    past = ("min" if least < low else "") + ("max" if most > high else "")
+    figure = _figure(axes)
+    bar = figure.colorbar(image, ax=axes, shrink=0.85, extend={"": "neither", "minmax": "both"}.get(past, past))
+    if colours.ticks is not None:
+        bar.set_ticks(colours.ticks, labels=[f"{tick:.2g}" for tick in colours.ticks])
+        bar.ax.minorticks_off()
+    what = {"linear": "", "symlog": "symlog", "log": "|w|, logarithmic"}[look.scale]
+    bar.set_label(", ".join(filter(None, (what, "" if isinstance(look.range, tuple | list) else _RANGE[look.range]))))
+    cells = seen.tall * seen.wide
+    return f"\neach pixel: {REDUCTIONS[look.reduction]} of {seen.tall} x {seen.wide} cells" if cells > 1 else ""
+
+
+_RANGE = {"symmetric": "", "full": "", "robust": "99 % of the cells", "shared": "range of all parameters"}
+
+
+def _draw_rgb(axes: Axes, tensor: Tensor, layout: Layout, inputs: int) -> str:
+    """Three inputs as red, green and blue; what has to be said about it in the title."""
+    picture, seen = mixed(tensor, layout, inputs, _PIXELS)
+    axes.imshow(picture, **_placed(layout))
+    _draw_marks(axes, seen, layout)
+    reduced = f", mean of {seen.tall} x {seen.wide} cells" if seen.tall * seen.wide > 1 else ""
+    return f"\ngrey is 0, each filter by its largest |w|{reduced}"
+
+
+def _placed(layout: Layout) -> dict[str, Any]:
+    """Where an image of the sheet stands, in cells."""
     height, width = layout.sheet
-    limit = min(max(abs(summary.min), abs(summary.max)), _LARGEST) if summary.min == summary.min else 1.0
-    axes.set_xlabel(_axis_label(layout, layout.columns))
-    axes.set_ylabel(_axis_label(layout, (*layout.facets, *layout.rows)))
-    if not height or not width:
-        axes.text(0.5, 0.5, "no cells", ha="center", transform=axes.transAxes)
-        return ""
-    # Powers of two, which are read in one compiled pass: half a billion cells in a second and not in a minute.
-    tall, wide = (1 << (-(-side // _PIXELS) - 1).bit_length() for side in (height, width))
-    # The sheet is reduced in strips: the whole never exists twice.
-    strips = []
-    for top in range(0, height, tall * 64):
-        cells, real = layout.cut(tensor, top, min(top + tall * 64, height), 0, width)
-        bins = reduce(cells, tall, wide, real)
-        largest = bins.max.where(bins.max.abs() >= bins.min.abs(), bins.min)
-        strips.append(largest.double().clamp(-_LARGEST, _LARGEST).cpu().numpy())
-    image = axes.imshow(
-        np.concatenate(strips), cmap="RdBu_r", vmin=-(limit or 1.0), vmax=limit or 1.0, interpolation="nearest",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="auto" if max(height, width) > 6 * min(height, width) else "equal",
-    )  # fmt: skip
-    _draw_groups(axes, layout)
+    long = max(height, width) > LONG * min(height, width)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    return {"interpolation": "nearest", "extent": extent, "aspect": "auto" if long else "equal"}
+
+
+def _draw_marks(axes: Axes, seen: Seen, layout: Layout) -> None:
+    """NaN and inf over the picture, their counts below it; places without a cell in the colour of paper in shade."""
+    if seen.blank:
+        axes.set_facecolor(BLANK_COLOUR)
+    if any(seen.counts):
+        axes.imshow(marks(seen.flags), **_placed(layout))
+        handles = list(legend(seen.counts))
+        _figure(axes).legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
+
+
+def _figure(axes: Axes) -> Figure:
     figure = axes.figure
     assert isinstance(figure, Figure)
-    figure.colorbar(image, ax=axes, shrink=0.85)
-    return f"\neach pixel: largest |w| of {tall} x {wide} cells" if tall * wide > 1 else ""
-
-
-def _axis_label(layout: Layout, axes: tuple[int, ...]) -> str:
-    sorted_by = {order.axis: order.by for order in layout.orders}
-    parts = []
-    for axis in axes:
-        by = sorted_by.get(axis)
-        how = "" if by is None else ", alike side by side" if by == "similar" else f", sorted by {by}"
-        parts.append(_name(layout, axis) + how)
-    return " × ".join(parts)
-
-
-def _name(layout: Layout, axis: int) -> str:
-    return layout.labels[axis] or f"axis {axis}"
-
-
-def _draw_groups(axes: Axes, layout: Layout) -> None:
-    """Lines between the groups of the outermost axis of rows and of columns, the outermost groups with their labels."""
-    if layout.facets:
-        height, width = layout.sheet
-        tall, wide = (math.prod(layout.shape[axis] for axis in role) for role in (layout.rows, layout.columns))
-        for size, step, rule in ((height, tall, axes.axhline), (width, wide, axes.axvline)):
-            if size // step <= _LINES:
-                for start in range(step, size, step):
-                    rule(start - 0.5, color="black", lw=0.6, alpha=0.6)
-        return
-    for role, rule, which in ((layout.rows, axes.axhline, axes.yaxis), (layout.columns, axes.axvline, axes.xaxis)):
-        found = [group for group in layout.groups if role and group.axis == role[0]]
-        if not found or any(order.axis == role[0] for order in layout.orders):
-            continue
-        inner = math.prod(layout.shape[axis] for axis in role[1:])
-        for depth, group in enumerate(found):
-            # Lines closer than a few pixels would be a grey veil.
-            if len(group.starts) <= _LINES:
-                for start in group.starts[1:]:
-                    rule(
-                        start * inner - 0.5,
-                        color="black",
-                        lw=0.9 if depth == 0 else 0.4,
-                        alpha=0.8 if depth == 0 else 0.5,
-                    )
-        outer = next((group for group in found if len(group.starts) <= _TICKS), None)
-        if outer is None:
-            continue
-        stops = (*outer.starts[1:], layout.shape[role[0]])
-        middles = [(start + stop) * inner / 2 - 0.5 for start, stop in zip(outer.starts, stops, strict=True)]
-        which.set_ticks(middles, labels=list(outer.labels))
-        which.set_tick_params(length=0)
-        which.set_label_text(f"{which.get_label_text()} · {outer.name or '/'.join(outer.labels)}")
+    return figure
 
 
 def _histogram(axes: Axes, summary: Summary) -> None:
     histogram = summary.histogram
-    low, high = (max(-_LARGEST, min(end, _LARGEST)) for end in (histogram.low, histogram.high))
+    low, high = (max(-LARGEST, min(end, LARGEST)) for end in (histogram.low, histogram.high))
     edges = np.linspace(low, high, len(histogram.counts) + 1)
     if low == high:
         half = max(0.5, abs(low) * 1e-3)
         edges = np.linspace(low - half, low + half, len(histogram.counts) + 1)
     axes.stairs(np.asarray(histogram.counts, dtype=float), edges, fill=True, color="#8a94a6")
     axes.set_yticks([])
-    axes.set_title(f"mean {summary.mean:.3g}\nstd {summary.std:.3g}", fontsize=9, loc="left")
+    # Below and not above: a long title of the picture would run into it.
+    axes.set_xlabel(f"mean {summary.mean:.3g}\nstd {summary.std:.3g}", fontsize=9, loc="left")
     for name in ("top", "right", "left"):
-        _spine(axes, name).set_visible(False)
-
-
-def _spine(axes: Axes, name: str) -> Any:
-    return axes.spines[name]
+        axes.spines[name].set_visible(False)
