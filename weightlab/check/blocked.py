@@ -40,11 +40,8 @@ def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -
             last = user.outs[0].last.numel()
             flattened = user.outs[0].second is None and user.name not in MATRIX and last % mask.numel() == 0
             wide = mask.repeat_interleave(last // mask.numel()) if flattened else mask
-        units = (
-            None
-            if wide is None or (mixes(user) and not _keeps_units(evidence, user))
-            else user.grads[0].per_unit(wide.numel())
-        )
+        kept = not mixes(user) or _keeps_units(evidence, user) or _gives_units(evidence, op, user)
+        units = user.grads[0].per_unit(wide.numel()) if wide is not None and kept else None
         if all(grad.zero for grad in user.grads):
             result += _blockers(evidence, user, wide, seen)
         elif wide is None or units is None:
@@ -56,6 +53,12 @@ def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -
             if bool((wide & ~further).any()):
                 result.append((user, wide & ~further))
     return result
+
+
+def _gives_units(evidence: Evidence, op: Op, user: Op) -> bool:
+    """Whether this is a computed weight or bias of the other Op, so that row c of it is unit c there."""
+    taken = user.name == "linear" or (user.name.startswith("conv") and "transpose" not in user.name)
+    return op.index in user.shift_ops or (taken and evidence.weightlike(op))
 
 
 def _keeps_units(evidence: Evidence, op: Op) -> bool:

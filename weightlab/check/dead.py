@@ -17,7 +17,16 @@ from weightlab.check.evidence import (
 )
 from weightlab.check.expected import fans
 from weightlab.check.measures import NORMS, RELU, Op
-from weightlab.check.zeros import all_zero_along, arriving_text, replace_affects, upstream, weight_cause
+from weightlab.check.zeros import (
+    all_zero_along,
+    arriving_text,
+    factors,
+    mixes,
+    replace_affects,
+    shifts,
+    upstream,
+    weight_cause,
+)
 
 # Far from the output of a deep plain ReLU net all samples look alike, and about half of the units are off for all of
 # them, healthy as they may be (Lu et al. 2019, "Dying ReLU and initialization", section 3); nearly all is different.
@@ -114,28 +123,33 @@ def _dead_before(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> O
 
 def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
     """A weight that is zero in the dead units, behind shifts that are not above 0: what the ReLU gets is a constant."""
-    shifts: list[str] = []
+    told: list[str] = []
     for source in upstream(evidence, op):
+        added, multiplied = shifts(evidence, source), factors(evidence, source)
         for name in evidence.weights(source):
+            if name not in added and not multiplied.get(name):
+                continue
             value = evidence.tree.tensor(name).detach()
             axis = 1 if source.name.startswith("conv_transpose") and value.ndim > 1 else 0
             if not value.ndim or value.shape[axis] != dead.numel():
                 continue
-            if _is_shift(source, name, value):
+            if name in added:
                 # A shift before a normalisation is subtracted again; one right before the ReLU decides.
                 if not any(evidence.ops[user].name in NORMS for user in evidence.users[source.index]):
                     dead = dead & (value.cpu() <= 0)
                     if not bool(dead.any()):
                         return None
-                    shifts.append(name)
+                    told.append(name)
             elif value.ndim > 1 or source.name in NORMS:
                 silent = all_zero_along(value, axis).cpu() & dead
                 if bool(silent.any()):  # of several dead units, those that the others' luck does not explain
-                    stays = f", {shifts[-1]} is not above 0 there" if shifts else ""
+                    stays = f", {told[-1]} is not above 0 there" if told else ""
                     so = f"so {op.where} gets nothing above 0{stays}, and its derivative there is 0"
                     return weight_cause(name, silent, axis, so)
                 if source.name not in NORMS and value.shape[1:2] != (1,):  # a depthwise kernel keeps units apart
                     return None
+        if evidence.weights(source) and mixes(source) and not any(multiplied.values()):
+            return None  # a weight that was computed: its own zeros say nothing
     return None
 
 
@@ -144,7 +158,7 @@ def pushing_bias(evidence: Evidence, op: Op, dead: Tensor, highest: Tensor) -> P
     for source in upstream(evidence, op):
         for name in evidence.weights(source):
             value = evidence.tree.tensor(name).detach()
-            if value.ndim != 1 or value.numel() != dead.numel() or not _is_shift(source, name, value):
+            if name not in shifts(evidence, source) or value.numel() != dead.numel():
                 continue
             shift = value.cpu().float()
             alive = dead & (highest - shift > 0) & (shift < 0) & (highest < 0)  # what is exactly 0 no bias pushed there
@@ -170,7 +184,3 @@ def _drawn_up_to(evidence: Evidence, op: Op) -> float:
     """The largest bias that torch's own initialisation draws beside this weight: 1 / sqrt(fan_in)."""
     shapes = [evidence.tree[name].shape for name in evidence.weights(op)]
     return max((fans(shape)[0] ** -0.5 for shape in shapes if len(shape) > 1), default=0.0)
-
-
-def _is_shift(op: Op, name: str, value: Tensor) -> bool:
-    return value.ndim == 1 and (op.bias == name or name.endswith("bias"))

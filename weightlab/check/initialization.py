@@ -66,7 +66,8 @@ def diagnose(
     evidence = look.seen.evidence
     found += _batch_of_zeros(probe, look.seen, look.layers)
     named = {finding.name for finding in found if finding.severity != "info"}
-    found += [f for f in zero_cuts(tree, look.layers, look.scheme, evidence, look.roles) if f.name not in named]
+    cuts = zero_cuts(tree, look.layers, look.scheme, evidence, look.roles, look.listening)
+    found += [finding for finding in cuts if finding.name not in named]
     shut = (shut_gate(evidence, "", op, closing=True) for op in evidence.ops)
     causes = (*filter(None, shut), *look.seen.report.causes, *_also_weak(tree, look.seen))
     join_causes(found, causes, tree, look.layers, look.scheme, evidence)

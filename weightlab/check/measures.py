@@ -109,6 +109,8 @@ class Op:
     used_rows: Tensor | None = None  # lookups: which rows were asked for
     probability: float = 0.0  # dropout's p
     reaching: list[Tensor] = field(default_factory=list)  # functions with parameters: samples with a gradient, per unit
+    shifts: tuple[str, ...] = ()  # of the parameters, those that are added to the product
+    shift_ops: tuple[int, ...] = ()  # of the inputs as well
     bias: str = ""  # linear and convolution: the bias, whose gradient is a plain sum over samples and positions
     spread: list[Tensor] = field(default_factory=list)  # Euclidean norm of all terms of this sum
     terms: int = 0  # how many each unit has

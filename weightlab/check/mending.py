@@ -12,7 +12,7 @@ from weightlab.check.flat import FLAT_ENDS, shifted
 from weightlab.check.measures import RELU, Op
 from weightlab.check.repair import Action, Repair
 from weightlab.check.repairs import draw, fill, not_finite, redraw, region_of, rescale
-from weightlab.check.zeros import all_zero_along, upstream
+from weightlab.check.zeros import all_zero_along, shifts, upstream
 from weightlab.edit.operations import Edit
 from weightlab.model.region import Region
 from weightlab.model.tree import ParameterTree
@@ -133,8 +133,7 @@ def _unsaturate(
     edits: list[Edit] = []
     said: list[str] = []
     for source in upstream(evidence, op):
-        shifts = [n for n in evidence.weights(source) if _is_large_shift(tree.tensor(n), n, source)]
-        for name in shifts:
+        for name in (each for each in shifts(evidence, source) if _is_large(tree.tensor(each))):
             edits.append(Edit(name, region_of(tree, name, None), "fill_", {"value": 0.0}))
             said.append(f"set {name} to 0")
         if evidence.weights(source):
@@ -159,9 +158,7 @@ def _passes_nothing(evidence: Evidence, op: Op, cause: Cause) -> bool:
     return all(grad.zero for source in sources for grad in source.grads)
 
 
-def _is_large_shift(value: Tensor, name: str, source: Op) -> bool:
-    if value.ndim != 1 or not (name == source.bias or name.endswith("bias")):
-        return False
+def _is_large(value: Tensor) -> bool:
     return bool(torch.linalg.vector_norm(value.detach().float()) > 3 * value.numel() ** 0.5)
 
 

@@ -31,7 +31,8 @@ def zero_scales(tree: ParameterTree, evidence: Evidence | None, roles: Roles | N
     modules = tree.modules
     for info in tree:
         path, _, local = info.name.rpartition(".")
-        ops = [op for op in evidence.ops if op.name in NORMS and info.name in op.parameters] if evidence else []
+        taken = [op for op in evidence.ops if op.name in NORMS and info.name in op.parameters] if evidence else []
+        ops = [op for op in taken if info.name not in op.shifts]
         known = isinstance(modules.get(path), NORM_MODULES) and local == "weight"
         if info.kind != "parameter" or info.device.type == "meta" or not (known or (ops and local != "bias")):
             continue

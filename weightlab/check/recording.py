@@ -190,9 +190,11 @@ class Recording(TorchFunctionMode):
             op.probability = float(kwargs.get("p", args[1] if len(args) > 1 and isinstance(args[1], float) else 0.5))
         if name in ("mul", "__mul__", "__rmul__", "multiply", "div", "__imul__"):
             self.scales.update(parameters)
-        if name == "linear" or name.startswith("conv"):
-            flat = [self._sandbox.stands_for(tensor) for tensor in taken[2:] if tensor.ndim == 1]
-            op.bias = next((each for each in flat if each is not None), "")
+        shift = added(name, args, kwargs)
+        if shift is not None:
+            op.shift_ops, op.shifts, _ = self._arguments((shift,))
+        if (name == "linear" or name.startswith("conv")) and shift is not None and shift.ndim == 1:
+            op.bias = next(iter(op.shifts), "")
         return op
 
     def _finish(self, op: Op, made: list[Tensor]) -> None:
@@ -306,6 +308,24 @@ class Lineage(Recording):
 
 def _kernel_axes(name: str) -> int:
     return next((axes for axes in (1, 2, 3) if name.endswith(f"{axes}d")), 2)
+
+
+# Where functions take what they add to the product.
+ADDED = {
+    **dict.fromkeys(("linear", *(f"conv{t}{axes}d" for t in ("", "_transpose") for axes in (1, 2, 3))), 2),
+    **dict.fromkeys(("bilinear", "layer_norm", "group_norm"), 3),
+    **dict.fromkeys(("batch_norm", "instance_norm"), 4),
+    **dict.fromkeys(("addmm", "addmv", "addbmm", "baddbmm"), 0),
+}
+
+
+def added(name: str, args: Any, kwargs: dict[str, Any]) -> Tensor | None:
+    """The tensor that a function adds to what it multiplies."""
+    place = ADDED.get(name)
+    if place is None:
+        return None
+    found = kwargs.get("bias" if place else "input", args[place] if len(args) > place else None)
+    return found if isinstance(found, Tensor) else None
 
 
 def _argument(args: Any, kwargs: dict[str, Any], position: int, key: str, name: str) -> Any:

@@ -11,18 +11,28 @@ from __future__ import annotations
 from weightlab.check.evidence import Evidence
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.finding import Finding
+from weightlab.check.listening import Listening
+from weightlab.check.measures import Op
 from weightlab.check.mending import drawn_where_zero
 from weightlab.check.roles import Roles
+from weightlab.check.zeros import factors
 from weightlab.model.tree import ParameterTree
 
+ALIKE = (
+    1e-9  # variance between samples as a share of the mean square: rounding of a mean over 64 equal numbers, squared
+)
 
-def shut(tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence, roles: Roles) -> list[Finding]:
+
+def shut(
+    tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence, roles: Roles, listening: Listening
+) -> list[Finding]:
     """`zero_weight` for each of them."""
     found = []
     for layer in layers:
         if layer.size > 0 or not layer.ops or not layer.trained or not layer.direct:
             continue
-        if not any(_layer_behind(roles, evidence, index) for index in layer.ops) or not _cuts(evidence, set(layer.ops)):
+        gone = {index for index in layer.ops if _passes_nothing(evidence, evidence.ops[index], layer.name, listening)}
+        if not any(_layer_behind(roles, evidence, index) for index in gone) or not _cuts(evidence, gone):
             continue
         value = tree.tensor(layer.name)
         if bool(value.detach().any()):
@@ -38,6 +48,17 @@ def shut(tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evi
             Finding("zero_weight", layer.name, (layer.name,), "warning", text, seen, repair, title, layer.name, "[...]")
         )
     return found
+
+
+def _passes_nothing(evidence: Evidence, op: Op, name: str, listening: Listening) -> bool:
+    """Whether this Op puts out the same for every sample, as a zero weight would have it.
+
+    A low-rank factor that is added to a weight is zero and no wall, nor is the weight that multiplies a recurrent state.
+    """
+    heard = listening.heard.get(op.index)
+    if heard is not None and heard.uneven is not None and float(heard.uneven) > ALIKE:
+        return False
+    return name in factors(evidence, op)
 
 
 def _layer_behind(roles: Roles, evidence: Evidence, index: int) -> bool:

@@ -9,14 +9,14 @@ from weightlab.check.dead import dead_relu
 from weightlab.check.evidence import MULTIPLY, Cause, Evidence, Found, Severity
 from weightlab.check.gates import shut_gate
 from weightlab.check.measures import NORMS, RELU, Op
-from weightlab.check.zeros import all_zero_along, mixes, replace_affects, upstream, weight_cause, zero_weight
+from weightlab.check.zeros import all_zero_along, factors, mixes, replace_affects, upstream, weight_cause, zero_weight
 
 PRODUCT = "Multiplied by zero"
 
 
 def unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> None:
     """A gradient arrives at `op`, so what multiplies it must be zero: find who made the zeros."""
-    others = [other for other in evidence.weights(op) if other != name]
+    others = [other for other in factors(evidence, op) if other != name]
     if op.name in NORMS and mask.numel() == evidence.tree[name].numel:
         for source in upstream(evidence, op):
             cause = constant(evidence, op, source, mask)
@@ -38,7 +38,7 @@ def unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> 
             return
     for other in others:  # inside a composite such as attention, the other weight stands between
         value = evidence.tree.tensor(other).detach()
-        if value.numel() and value.ndim > 1 and not bool(value.any()):
+        if value.numel() and not bool(value.any()):
             found.add(
                 replace_affects(
                     weight_cause(
