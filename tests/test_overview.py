@@ -157,3 +157,19 @@ def test_copied_cells_are_bounded(session: Session) -> None:
     told, _ = ask(session, "values", name="1.bias", region="[1:]", form="torch")
     assert told["cells"] == 2
     assert torch.equal(eval(told["text"]), session.lab.model[1].bias.detach()[1:])
+
+
+def test_the_text_of_a_target_has_exactly_its_cells(session: Session) -> None:
+    # S1: listed cells, and what a condition picks among those of a region
+    weight = session.lab["0.weight"].value
+    flat = torch.tensor([3, 4, 20, 33], dtype=torch.float64)
+    message = {"v": 1, "id": "t", "op": "values", "name": "0.weight", "cells": True, "form": "tsv"}
+    reply, _ = session.handle(message, [flat.numpy().tobytes()])
+    assert reply["ok"], reply
+    assert reply["cells"] == 4
+    assert [float(text) for text in reply["text"].split("\t")] == pytest.approx(weight.flatten()[flat.long()].tolist())
+    where = {"kind": "above", "value": "0.1"}
+    picked, _ = ask(session, "values", name="0.weight", region="[1:3]", where=where, form="torch")
+    wanted = weight[1:3][weight[1:3].abs() > 0.1]
+    assert picked["cells"] == wanted.numel() < 14
+    assert torch.equal(eval(picked["text"], {"torch": torch}), wanted)

@@ -19,9 +19,7 @@ from weightlab.jupyter.fields import (
     MOMENTS,
     NAME,
     NUMBER,
-    TEXT,
-    TRUE,
-    WHERE,
+    TARGET,
     arguments_of,
 )  # fmt: skip
 from weightlab.jupyter.operation import Buffers, Json, Operation
@@ -119,14 +117,13 @@ def after(lab: Lab, entry: Entry | None) -> Json:
 # Conditions that mean the same cells once these are 0: only then can the page send the edit again, linked.
 # "The largest 27" are others by then.
 _STILL_MEANT = ("below", "smallest", "zero")
-_TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 _EDIT = {"name": NAME, "edit": EDIT, "args": ARGS}
 _FORCE = {"force": FLAG}
 
 OPERATIONS: Mapping[str, Operation] = {
-    "edit": Operation(edit, _EDIT, {**_TARGET, "linked": FLAG, "moments": MOMENTS}, changes=True),
-    "preview": Operation(preview_of, _EDIT, _TARGET, reads=True),
-    "hold": Operation(hold, {"name": NAME, "kind": HOLD}, {**_TARGET, "min": BOUND, "max": BOUND}, changes=True),
+    "edit": Operation(edit, _EDIT, {**TARGET, "linked": FLAG, "moments": MOMENTS}, changes=True),
+    "preview": Operation(preview_of, _EDIT, TARGET, reads=True),
+    "hold": Operation(hold, {"name": NAME, "kind": HOLD}, {**TARGET, "min": BOUND, "max": BOUND}, changes=True),
     "release": Operation(release, {"hold": NUMBER}, changes=True),
     "held": Operation(held, {"hold": NUMBER}, reads=True),
     "undo": Operation(undo, {}, _FORCE, changes=True),

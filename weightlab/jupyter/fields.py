@@ -162,6 +162,8 @@ WHERE: Check = (
     f"an object with 'kind' (one of {', '.join(_WHERE)}), 'value' (a number, null, or two numbers between which), and 'view'",
     _where,
 )
+# Which cells: a region, or listed cells in a buffer; a condition picks among those of a region.
+TARGET = {"region": TEXT, "cells": TRUE, "where": WHERE}
 MOMENTS: Check = ("'keep' or 'zero'", _one_of("keep", "zero"))
 HOLD: Check = ("'keep', 'clamp' or 'sign'", _one_of("keep", "clamp", "sign"))
 BOUND: Check = ("a number, or null", _maybe)

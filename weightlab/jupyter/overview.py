@@ -11,12 +11,12 @@ import torch
 
 from weightlab.errors import EditRefused, WeightLabError
 from weightlab.jupyter.describe import number
-from weightlab.jupyter.fields import FIND, FLAG, FORM, INDEX, MANY, NAME, NAMES, NUMBER_TEXT, TEXT, VIEW
+from weightlab.jupyter.fields import FIND, FLAG, FORM, INDEX, MANY, NAME, NAMES, NUMBER_TEXT, TARGET, VIEW
 from weightlab.jupyter.looking import flat_index, shown
 from weightlab.jupyter.operation import Buffers, Json, Operation
+from weightlab.jupyter.targets import target_region
 from weightlab.lab import Lab
 from weightlab.model import storage
-from weightlab.model.region import Region
 from weightlab.see import table
 from weightlab.see.find import find
 from weightlab.see.glance import BARS, Glance, glance
@@ -105,10 +105,10 @@ def find_cell(session: Session, fields: Json, buffers: Sequence[Any], made: Buff
 
 
 def values(session: Session, fields: Json, buffers: Sequence[Any], made: Buffers) -> Json:
-    """The cells of a region as text."""
+    """The cells of a target as text; what a condition picks and listed cells in one row, by index."""
     info = session.lab.tree[fields["name"]]
     tensor = shown(session.lab, fields)
-    region = Region.parse(fields["region"], info.shape, info.title)
+    region = target_region(session.lab, info, fields, buffers)
     if region.numel > table.LIMIT:
         raise EditRefused(
             f"{info.title}: {region.numel:,} cells are too many to copy, at most {table.LIMIT:,} are. Select fewer."
@@ -215,5 +215,5 @@ OPERATIONS: Mapping[str, Operation] = {
         {"view": VIEW, "after": INDEX, "value": NUMBER_TEXT, "back": FLAG},
         reads=True,
     ),
-    "values": Operation(values, {"name": NAME, "region": TEXT, "form": FORM}, {"view": VIEW}, reads=True),
+    "values": Operation(values, {"name": NAME, "form": FORM}, {"view": VIEW, **TARGET}, reads=True),
 }

@@ -309,7 +309,7 @@ export interface Operations extends CheckupOperations {
     reply: { name: string; cell: number[] | null; text: string };
   };
   values: {
-    request: { name: string; region: string; form: "tsv" | "torch"; view?: string };
+    request: Target & { form: "tsv" | "torch"; view?: string };
     reply: { name: string; text: string; cells: number };
   };
   region: { request: { name: string; text: string; where?: Where }; reply: { name: string; region: RegionInfo } };

@@ -52,10 +52,23 @@ export function FindBar({ page, children }: { page: Page; children: ComponentChi
   async function copy(form: "tsv" | "torch"): Promise<void> {
     const open = store.open.value;
     if (!open) return;
-    const selection = store.selection.value;
-    const region = selection && !selection.cells ? selection.region.text : "[...]";
-    const fields = { name: open.name, region, form, ...viewed(open.view) };
-    const answer = await actions.ask("copying", () => actions.request("values", fields));
+    const { selection, where, refused } = store;
+    if (refused.value) {
+      // What does not fit must not become "the whole tensor".
+      const message = `Region ${refused.value} does not fit this tensor. Correct it or clear it, then copy.`;
+      store.alert.value = { message };
+      return;
+    }
+    const { name } = open;
+    const listed = selection.value?.cells;
+    const region = selection.value?.region.text ?? "[...]";
+    const target = listed
+      ? { name, cells: true as const }
+      : { name, region, ...(where.value && { where: where.value }) };
+    const fields = { ...target, form, ...viewed(open.view) };
+    const answer = await actions.ask("copying", () =>
+      actions.request("values", fields, { buffers: listed ? [listed] : [] }),
+    );
     if (!answer) return;
     try {
       await navigator.clipboard.writeText(answer.reply.text);
