@@ -180,3 +180,12 @@ def test_the_maps_update_ratio_is_that_of_the_step_which_the_optimizer_then_take
 def test_an_unknown_colour_of_the_map_is_refused() -> None:
     with pytest.raises(wl.EditRefused, match="'picture', 'std'"):
         wl.Lab(nn.Linear(2, 2)).plot_model("beauty")
+
+
+def test_a_map_of_status_before_a_check_says_that_there_was_none() -> None:
+    lab = wl.Lab(nn.Linear(3, 2), probe=lambda model: model.weight.sum() + model.bias.sum())
+    assert [text.get_text() for text in lab.plot_model("status").axes[0].texts] == [
+        "no check yet: lab.check_gradients()"
+    ]
+    lab.check_gradients()
+    assert not lab.plot_model("status").axes[0].texts

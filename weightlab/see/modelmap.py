@@ -88,6 +88,8 @@ def _colours(figure: LabFigure, axes: Axes, tiles: Sequence[Tile], across: int, 
                 handles=[Patch(color=_STATUS[status], label=status) for status in seen],
                 loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8,
             )  # fmt: skip
+        else:
+            axes.text(0, -0.02, "no check yet: lab.check_gradients()", transform=axes.transAxes, va="top", fontsize=8)
         return
     values = [tile.value for tile in tiles if tile.value is not None and math.isfinite(tile.value)]
     positive = [value for value in values if value > 0]
