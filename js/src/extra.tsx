@@ -9,6 +9,7 @@ export { FlowStage } from "./panels/flow";
 export { Header } from "./panels/header";
 export { Help } from "./panels/help";
 export { Inspector } from "./panels/inspector";
+export { keepFocus } from "./panels/keep-focus";
 export { ModelMap } from "./panels/model-map";
 export { OverPicture } from "./panels/over-picture";
 export { fitRoom } from "./panels/room";

@@ -77,6 +77,7 @@ EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "normal_": {"mean": _number, "std": _number, "seed": _maybe},
     "uniform_": {"a": _number, "b": _number, "seed": _maybe},
     "init_": {"method": lambda v: isinstance(v, str) and len(v) <= 40},
+    "permute_": {"axis": _number, "order": _list(1, 1 << 16, _number)},
     "prune_": {"amount": _number, "by": _one_of("magnitude", "random")},
     "quantize_": {"bits": _number},
     "requires_grad_": {"flag": lambda v: isinstance(v, bool)},
@@ -85,7 +86,18 @@ EDITS: dict[str, dict[str, Callable[[Any], bool]]] = {
 _SOURCE: dict[str, Callable[[Any], bool]] = {"source": _label}
 _OF_SOURCE: dict[str, Callable[[Any], bool]] = {"tensor": _text(500), "part": _text(2000)}
 _SEED: dict[str, Callable[[Any], bool]] = {"seed": _maybe}
-_MAY_HAVE: dict[str, dict[str, Callable[[Any], bool]]] = {"init_": _SEED, "prune_": _SEED, "lerp_": _OF_SOURCE}
+_INIT: dict[str, Callable[[Any], bool]] = {
+    "mode": _one_of("fan_in", "fan_out"),
+    "nonlinearity": lambda v: isinstance(v, str) and len(v) <= 40,
+    **dict.fromkeys(("gain", "mean", "std", "a", "b", "val", "groups", "sparsity"), _number),
+}
+_AXIS_OF: dict[str, Callable[[Any], bool]] = {"axis": _number}
+_MAY_HAVE: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "init_": {**_SEED, **_INIT},
+    "prune_": {**_SEED, **_AXIS_OF},
+    "quantize_": _AXIS_OF,
+    "lerp_": _OF_SOURCE,
+}
 _WHERE = ("below", "above", "smallest", "largest", "nan", "zero", "between", "size_between")
 
 

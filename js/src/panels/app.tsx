@@ -49,6 +49,7 @@ export function App(page: Page) {
   const more = extra.value;
   const full = view.full.value;
   useLayoutEffect(() => (root.current ? more?.fitRoom(root.current, full) : undefined), [more, full]);
+  useLayoutEffect(() => (root.current ? more?.keepFocus(root.current) : undefined), [more]);
   return (
     <section
       ref={root}

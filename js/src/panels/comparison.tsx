@@ -16,7 +16,9 @@ export function ComparisonTable({ page, of }: { page: Page; of: Comparison }) {
   const kept = store.lab.value?.snapshots.includes(of.label) ?? false;
   const show = (name: string): void => {
     close();
-    void actions.openTensor(name, `diff:${of.label}`);
+    // The tensor that is open keeps its selection.
+    const view = `diff:${of.label}`;
+    void (store.open.value?.name === name ? actions.showView(view) : actions.openTensor(name, view));
   };
   return (
     <div

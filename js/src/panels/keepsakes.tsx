@@ -1,6 +1,8 @@
 /** What is kept beside the history: holds in force, and snapshots to compare with and go back to. */
 import { useSignal } from "@preact/signals";
+import type { Hold } from "../kernel/protocol";
 import type { Actions } from "../state/actions";
+import { cellCount } from "../state/region-text";
 import type { Page } from "../state/view";
 import { count } from "./format";
 import { kernelGone } from "./kernel-gone";
@@ -24,7 +26,7 @@ export function Holds({ store, actions }: Page) {
               aria-label={`Show hold ${hold.id}`}
               disabled={gone !== ""}
               title={gone || hold.text}
-              onClick={() => void actions.openTensor(hold.name, "held")}
+              onClick={() => void showHeld({ store, actions }, hold)}
             >
               {hold.text}
             </button>
@@ -44,6 +46,22 @@ export function Holds({ store, actions }: Page) {
       </ul>
     </section>
   );
+}
+
+/** The tensor with what is held in it, and the held cells selected. */
+async function showHeld({ store, actions }: Pick<Page, "store" | "actions">, hold: Hold): Promise<void> {
+  if (store.open.value?.name === hold.name) await actions.showView("held");
+  else await actions.openTensor(hold.name, "held");
+  const shown = (): boolean => store.open.value?.name === hold.name;
+  if (!shown()) return;
+  if (cellCount(hold.axes) === hold.cells) return actions.selectAxes(hold.axes);
+  const answer = await actions.ask("reading the hold", () => actions.request("held", { hold: hold.id }));
+  if (!answer || !shown()) return;
+  await actions.selectText("");
+  const { buffer, reply } = answer;
+  const cells = Array.from({ length: buffer.byteLength / 8 }, (_, at) => buffer.getFloat64(at * 8, true));
+  // Of very many cells only the first are told: the selection would not be the hold.
+  if (!reply.truncated) actions.selectCells(Float64Array.from(cells), "add");
 }
 
 export function Snapshots({ store, actions }: Page) {

@@ -23,6 +23,29 @@ interface Props {
   items: readonly Item[];
 }
 
+/** Which item a key goes to; null: it is no key of a list. A letter goes to the next item that begins with it. */
+export function itemFor(key: string, labels: readonly string[], at: number): number | null {
+  const { length } = labels;
+  if (length === 0) return null;
+  switch (key) {
+    case "ArrowDown":
+      return (at + 1) % length;
+    case "ArrowUp":
+      return (Math.max(at, 0) - 1 + length) % length;
+    case "Home":
+    case "PageUp":
+      return 0;
+    case "End":
+    case "PageDown":
+      return length - 1;
+    default: {
+      if (key.length !== 1 || key === " ") return null;
+      const order = labels.map((_, by) => (at + 1 + by) % length);
+      return order.find((one) => labels[one]?.toLowerCase().startsWith(key.toLowerCase())) ?? null;
+    }
+  }
+}
+
 export function Menu({ text, name, title, off = false, up = false, left = false, kind = "", items }: Props) {
   const open = useSignal(false);
   const root = useRef<HTMLSpanElement>(null);
@@ -48,12 +71,20 @@ export function Menu({ text, name, title, off = false, up = false, left = false,
           event.preventDefault();
           event.stopPropagation();
           back();
-        } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-          event.preventDefault();
-          const list = all();
-          const at = list.indexOf(event.target as HTMLElement) + (event.key === "ArrowDown" ? 1 : -1);
-          list[(at + list.length) % list.length]?.focus();
+          return;
         }
+        const list = all();
+        const to = itemFor(
+          event.key,
+          list.map((item) => item.textContent ?? ""),
+          list.indexOf(event.target as HTMLElement),
+        );
+        // The notebook scrolls by Home and End, and the page's own letters choose tools.
+        if (to !== null || event.key.length === 1) {
+          event.preventDefault();
+          event.stopPropagation();
+        }
+        if (to !== null) list[to]?.focus();
       }}
     >
       <button

@@ -54,14 +54,13 @@ export function Toolbar(page: Page) {
       <Menu
         text="⋯"
         name="Other cells"
-        title="Everything, the rest, one further"
+        title="The whole tensor, the rest, one further"
         kind="wl-icon"
         off={!open}
         items={[
-          { label: "All (Ctrl+A)", run: () => void page.actions.reselect("all") },
+          { label: "Whole tensor (Esc)", run: () => void page.actions.selectText("") },
           { label: "Invert (I)", run: () => void page.actions.reselect("invert") },
           { label: "Wider by one (G)", run: () => void page.actions.reselect("grow") },
-          { label: "None (Esc)", run: () => void page.actions.selectText("") },
         ]}
       />
     </div>

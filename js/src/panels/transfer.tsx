@@ -65,7 +65,7 @@ export function TransferTable({ page, of }: { page: Page; of: Transferred }) {
               key={row.name}
               onClick={() => {
                 close();
-                void actions.openTensor(row.name);
+                if (store.open.value?.name !== row.name) void actions.openTensor(row.name);
               }}
             >
               <th scope="row">

@@ -87,7 +87,7 @@ export interface Actions extends Selecting {
 
 export function createActions(store: Store, client: Client): Actions {
   const feed = createFeed(store, client);
-  const { ask, meet, tell, takeHello, takeState, checkSoon } = feed;
+  const { ask, change, meet, tell, takeHello, takeState, checkSoon } = feed;
   const selecting = createSelecting(store, client, ask);
   const { target } = selecting;
   const opening = createOpening(store, client, feed, () => {
@@ -102,7 +102,7 @@ export function createActions(store: Store, client: Client): Actions {
   async function send(call: EditCall | HoldCall, [to, buffers]: [Target, ArrayBufferView[]]): Promise<boolean> {
     const moments = store.moments.value;
     const about = moments && store.lab.value?.moments ? { moments } : {};
-    const answer = await ask<Answer<"edit"> | Answer<"hold">>(wordsFor(call), () =>
+    const answer = await change<Answer<"edit"> | Answer<"hold">>(wordsFor(call), () =>
       "edit" in call
         ? client.request("edit", { ...to, ...call, ...about }, { buffers })
         : client.request("hold", { ...to, ...call }, { buffers }),
@@ -133,7 +133,7 @@ export function createActions(store: Store, client: Client): Actions {
     words: string,
     retry = {},
   ): Promise<boolean> {
-    const answer = await ask(words, () => client.request(op, fields), retry);
+    const answer = await change(words, () => client.request(op, fields), retry);
     if (!answer) return false;
     const { reply, revision } = answer;
     store.notice.value = "";
@@ -171,7 +171,7 @@ export function createActions(store: Store, client: Client): Actions {
       if (!behind) return;
       const call: EditCall = { edit: "zero_", args: {} };
       const fields = { ...behind.target, ...call, linked: true };
-      const answer = await ask("zeroing", () => client.request("edit", fields, { buffers: behind.buffers }));
+      const answer = await change("zeroing", () => client.request("edit", fields, { buffers: behind.buffers }));
       if (!answer) return;
       const { entry, state } = answer.reply;
       store.behind.value = null;
@@ -220,7 +220,9 @@ export function createActions(store: Store, client: Client): Actions {
     },
     async transfer(label, weight, plan) {
       const fields = { label, ...(weight ? { weight } : {}), ...(plan ? { plan } : {}) };
-      const answer = await ask(plan ? "comparing" : "copying", () => client.request("transfer", fields));
+      const answer = await (plan ? ask : change)(plan ? "comparing" : "copying", () =>
+        client.request("transfer", fields),
+      );
       if (!answer) return false;
       const { rows, entry, state } = answer.reply;
       batch(() => {

@@ -16,6 +16,7 @@ export type Listener = (changed: Changed, revision: number) => void;
 /** How long after an edit the check waits for the picture at most, in milliseconds: it may be out of sight. */
 const PICTURE_FIRST = 1500;
 const GLANCE = 40;
+const CHECKING = "checking gradients";
 /** Milliseconds before a queued edit is told of: most steps of training are over by then, and words that flash help nobody. */
 const QUEUED_SHOWN = 250;
 
@@ -29,6 +30,8 @@ export interface Feed {
   takeState(state: LabState, changed: Changed | null, revision: number): void;
   /** Runs one request with its words of waiting; turns what goes wrong into the alert. Null when it did. */
   ask<T>(words: string, task: () => Promise<T>, retry?: Omit<Alert, "message">): Promise<T | null>;
+  /** The same for what changes the model: a check of this page gives way to it. */
+  change: Feed["ask"];
   /** The kernel answers an edit before it checks, so that the picture does not wait for a backward pass. */
   checkSoon(state: LabState): void;
   check(): Promise<void>;
@@ -37,7 +40,12 @@ export interface Feed {
 export function createFeed(store: Store, client: Client): Feed {
   const listeners = new Set<Listener>();
   const summaries = createSummaries(store, client, meet);
-  let checking = false;
+  /** The check on its way, as `cancel` names it; empty: there is none. */
+  let checking = "";
+  let yielding = false;
+  /** Changes that wait behind that check. */
+  let behind = 0;
+  let toldBehind = false;
   let checkTimer: ReturnType<typeof setTimeout> | undefined;
   let queuedTimer: ReturnType<typeof setTimeout> | undefined;
   let checkAgain = false;
@@ -114,8 +122,8 @@ export function createFeed(store: Store, client: Client): Feed {
     } catch (error) {
       if (!(error instanceof Refused || error instanceof Gone)) throw error;
       if (error instanceof Refused && error.kind === "Cancelled") {
-        // The user's own wish: nothing went wrong.
-        store.notice.value = error.message;
+        // The user's own wish: nothing went wrong. Of a check that gave way nobody needs to hear.
+        if (words !== CHECKING || !yielding) store.notice.value = error.message;
         return null;
       }
       if (error instanceof Refused && error.kind === "NoValues") {
@@ -171,15 +179,48 @@ export function createFeed(store: Store, client: Client): Feed {
   }
 
   async function check(): Promise<void> {
-    checking = true;
-    const answer = await ask("checking gradients", () => client.request("check", {}));
-    checking = false;
+    const named = (id: string): void => {
+      checking = id;
+    };
+    const answer = await ask(CHECKING, () => client.request("check", {}, { named }));
     const again = checkAgain;
-    checkAgain = false;
-    if (!answer) return;
+    const state = store.lab.value;
+    checking = "";
+    checkAgain = yielding = false;
+    tellBehind();
+    if (!answer) {
+      // It gave way to an edit that may have changed nothing.
+      if (again && state) checkSoon(state);
+      return;
+    }
     store.lab.value = answer.reply.state;
     meet(answer.revision);
     if (again) checkSoon(answer.reply.state);
+  }
+
+  async function change<T>(words: string, task: () => Promise<T>, retry?: Omit<Alert, "message">): Promise<T | null> {
+    // The very first check stays: what it saw is what the first edit is compared with.
+    if (!checking || !store.lab.value?.auto_check) return ask(words, task, retry);
+    behind += 1;
+    const timer = setTimeout(tellBehind, QUEUED_SHOWN);
+    if (!yielding && store.gradients.value) {
+      checkAgain = yielding = true;
+      client.request("cancel", { request: checking }).catch(() => {});
+    }
+    try {
+      return await ask(words, task, retry);
+    } finally {
+      clearTimeout(timer);
+      behind -= 1;
+      tellBehind();
+    }
+  }
+
+  /** Rule T3; what waits for a step of training is told by the kernel. */
+  function tellBehind(): void {
+    if (!checking && !toldBehind) return;
+    toldBehind = checking !== "";
+    store.queued.value = toldBehind ? behind : 0;
   }
 
   watchHeld(store, client);
@@ -220,7 +261,7 @@ export function createFeed(store: Store, client: Client): Feed {
       }
     },
   });
-  return { summaries, listeners, meet, tell, takeHello, takeState, ask, checkSoon, check };
+  return { summaries, listeners, meet, tell, takeHello, takeState, ask, change, checkSoon, check };
 }
 
 /** What an entry changed, as `tell` wants it. */
