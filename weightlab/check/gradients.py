@@ -22,6 +22,7 @@ from weightlab.check.recording import Lineage, Recording
 from weightlab.check.report import Change, Changes, GradientReport, GradientRow, Status
 from weightlab.check.sandbox import Sandbox, same_surroundings
 from weightlab.check.sizes import Gradient, cancelled_units, exploding, unit_axis, weak, weight_norm
+from weightlab.check.structure import unsafe
 from weightlab.check.verify import verification
 from weightlab.errors import Cancelled, ProbeFailed
 from weightlab.model.tree import ParameterTree, TensorInfo
@@ -113,6 +114,9 @@ def observe(
         kind: may be a Recording that measures more, or less.
         keep: names whose gradients are handed over and not freed: somebody looks at them.
     """
+    broken = unsafe(tree)
+    if broken:
+        raise ProbeFailed(broken)
     pieces = probe.pieces(microbatch)
     roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
     # The tree is not asked while stand-ins are in the model: it would read the model again, twice.

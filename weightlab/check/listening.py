@@ -106,9 +106,10 @@ class Listening(Recording):
         if first.requires_grad and not first.is_leaf:
             first.register_hook(self._hear(heard))
 
-    def _hear(self, heard: Heard) -> Callable[[Tensor], None]:
-        def hook(gradient: Tensor) -> None:
-            if not self.live and measurable(gradient):
+    def _hear(self, heard: Heard) -> Callable[[Tensor | None], None]:
+        def hook(gradient: Tensor | None) -> None:
+            # None where a function of several results gets a gradient at another one: slogdet's sign beside its logarithm.
+            if gradient is not None and not self.live and measurable(gradient):
                 heard.gradient = measure(gradient)
 
         return hook

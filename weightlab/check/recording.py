@@ -221,9 +221,10 @@ class Recording(TorchFunctionMode):
         op.outs.clear()
         op.tracked = True  # what is not known is not called a cut
 
-    def _keep_gradient(self, op: Op) -> Callable[[Tensor], None]:
-        def hook(gradient: Tensor) -> None:
-            if self.live:  # the forward differentiates on its own, as a gradient penalty does
+    def _keep_gradient(self, op: Op) -> Callable[[Tensor | None], None]:
+        def hook(gradient: Tensor | None) -> None:
+            # The forward differentiates on its own, as a gradient penalty does; nothing arrives at one of several results.
+            if self.live or gradient is None:
                 return
             try:
                 if self.measures:

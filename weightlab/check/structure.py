@@ -121,6 +121,32 @@ def _container(
     )  # fmt: skip
 
 
+def unsafe(tree: ParameterTree) -> str:
+    """Why running the model could end the process, or "".
+
+    The kernels of recurrent layers take the sizes that their module declares and read and write past a weight of another
+    shape: an LSTM with a `weight_hh` [64, 12] in the place of [64, 16] runs forward and corrupts memory in its backward.
+    All other layers of torch raise.
+    """
+    for path, module in tree.modules.items():
+        if not isinstance(module, nn.RNNBase):
+            continue
+        for local, expected in _declared(module):
+            name = f"{path}.{local}" if path else local
+            # A computed weight (weight_norm) has its shape in the tree, and no Parameter of this name.
+            value = module._parameters.get(local)
+            shape = tuple(value.shape) if value is not None and not is_uninitialized(value) else None
+            if shape is None and local not in module._parameters and name in tree:
+                shape = tuple(tree[name].shape)
+            if shape is not None and shape != expected:
+                return (
+                    f"{name} {list(shape)}: {type(module).__name__} declares {list(expected)}, and its kernels do not look: they "
+                    "would read and write past this tensor, so that nothing was run. Give it its shape back, for example "
+                    "with lab.repair."
+                )
+    return ""
+
+
 def shapes(tree: ParameterTree, runs: bool | None) -> list[Finding]:
     """`shape_broken`: a parameter whose shape is not what its module declares.
 
@@ -137,7 +163,10 @@ def shapes(tree: ParameterTree, runs: bool | None) -> list[Finding]:
             if name not in tree:
                 continue
             text = f"{name} {list(value.shape)}: {type(module).__name__} declares {list(expected)}."
-            seen = (f"{module!r}".split("\n")[0], "the forward raises" if runs is False else "the forward runs with it")
+            ran = "the forward raises" if runs is False else "the forward runs with it"
+            if isinstance(module, nn.RNNBase):
+                ran = "its kernels would read and write past it, so that nothing was run"
+            seen = (f"{module!r}".split("\n")[0], ran)
             how = "transposed back" if tuple(value.shape) == expected[::-1] else "from a snapshot, or drawn anew"
             repair = Repair(
                 f"Give {name} its shape {list(expected)} again, {how}.",

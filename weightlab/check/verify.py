@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from weightlab.check.backward import grads_aside, graph_of
+from weightlab.check.constants import HeldStill, SameState
 from weightlab.check.memory import out_of_memory
 from weightlab.check.probe import Attempt, Probe
 from weightlab.check.sandbox import Sandbox, same_surroundings, seeded
@@ -50,10 +52,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Cells whose gradient was compared, in `dtype` (float64, or float32 where the model runs in no other)."""
+    """Cells whose gradient was compared, in `dtype` (float64, or float32 where the model runs in no other).
+
+    `note` says why none could be compared, and is empty otherwise.
+    """
 
     cells: tuple[Cell, ...]
     dtype: torch.dtype
+    note: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -61,6 +67,8 @@ class Verification:
         return all(cell.agrees for cell in self.cells)
 
     def __str__(self) -> str:
+        if self.note:
+            return f"not verified: {self.note}"
         good = sum(cell.agrees for cell in self.cells)
         worst = max((cell.error for cell in self.cells), default=0.0)
         name = str(self.dtype).removeprefix("torch.")
@@ -76,7 +84,9 @@ def verification(tree: ParameterTree, probe: Probe, count: int, names: Sequence[
         count: how many cells; each takes two to six forward passes.
         names: of parameters with a gradient, from which cells are drawn, each tensor alike.
 
-    Cost: a copy of the model in float64 while it runs.
+    What autograd takes for a constant is one here too (`constants.py`).
+
+    Cost: a copy of the model in float64 while it runs, and of what its forward computes outside the graph.
 
     Raises:
         ProbeFailed: the count is none, or no parameter has a gradient.
@@ -93,35 +103,55 @@ def verification(tree: ParameterTree, probe: Probe, count: int, names: Sequence[
     drawn = [names[draw(len(names))] for _ in range(count)]
     chosen = [(name, draw(max(1, tree[name].numel))) for name in drawn if tree[name].numel]
     try:
-        return Verification(_compare(tree, probe, chosen, torch.float64), torch.float64)
+        compared = _compare(tree, probe, chosen, torch.float64)
+        if not isinstance(compared, torch.dtype):
+            return Verification(compared, torch.float64)
     except Exception as error:
         if isinstance(error, Cancelled) or out_of_memory(error):
             raise
     # Something in the model or the probe insists on its own dtype.
-    return Verification(_compare(tree, probe, chosen, None), torch.float32)
+    compared = _compare(tree, probe, chosen, None)
+    if not isinstance(compared, torch.dtype):
+        return Verification(compared, torch.float32)
+    coarse = str(compared).removeprefix("torch.")
+    note = f"the forward computes in {coarse}, too coarse for differences that could be compared with a gradient."
+    return Verification((), torch.float32, note)
 
 
 def _compare(
     tree: ParameterTree, probe: Probe, chosen: Sequence[tuple[str, int]], dtype: torch.dtype | None
-) -> tuple[Cell, ...]:
+) -> tuple[Cell, ...] | torch.dtype:
+    """The cells; or the dtype on the way to the loss that is coarser than the one that was asked for."""
     roots = [probe.model, tree.model, *(part for part in (probe.loss, probe.probe) if isinstance(part, nn.Module))]
     shapes = {name: tree[name].shape for name, _ in chosen}
+    modules = list({id(m): m for root in roots for m in root.modules()}.values())
     with same_surroundings(), Sandbox(tree, roots, dtype or torch.float32) as sandbox:
-        kept = [(copy, copy.clone()) for copy in sandbox.copies()]
-        attempt = _first_that_runs(probe, dtype)
+        still = HeldStill(dtype or torch.float32)
+        state = partial(SameState, modules, sandbox.copies())
+        devices = {leaf.device.type for leaf in sandbox.aliases.values()}
 
-        def run() -> Tensor:
-            with torch.no_grad():
-                for copy, before in kept:
-                    copy.copy_(before)
-            devices = {leaf.device.type for leaf in sandbox.aliases.values()}
-            with seeded(), torch.autocast(next(iter(devices), "cpu"), enabled=False):
+        def forward(attempt: Attempt, again: bool) -> Tensor:
+            still.begin(again)
+            with seeded(), torch.autocast(next(iter(devices), "cpu"), enabled=False), still:
                 loss: Tensor = attempt.run()
             return loss.reshape(())
 
-        loss = run()
+        def tried(attempt: Attempt) -> None:
+            with state():
+                forward(attempt, again=False)
+
+        attempt = _first_that_runs(probe, dtype, tried)
+
+        def run() -> Tensor:
+            with state():
+                return forward(attempt, again=True)
+
         leaves = {name: sandbox.aliases[name] for name, _ in chosen}
-        gradients = _differentiated(loss, leaves, sandbox)
+        with state():  # until the backward is done: it may need what the forward read
+            loss = forward(attempt, again=False)
+            if still.coarse is not None:
+                return still.coarse
+            gradients = _differentiated(loss, leaves, sandbox)
         cells = []
         for done, (name, flat) in enumerate(chosen):
             report(done, len(chosen), "verifying gradients")
@@ -148,12 +178,11 @@ def _differentiated(loss: Tensor, leaves: dict[str, Tensor], sandbox: Sandbox) -
         return {name: leaf.grad for name, leaf in leaves.items()}
 
 
-def _first_that_runs(probe: Probe, dtype: torch.dtype | None) -> Attempt:
+def _first_that_runs(probe: Probe, dtype: torch.dtype | None, run: Callable[[Attempt], None]) -> Attempt:
     last: Exception | None = None
     for attempt in probe.attempts(dtype):
         try:
-            with seeded():
-                attempt.run()
+            run(attempt)
         except Exception as error:
             last = error
             continue
