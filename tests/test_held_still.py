@@ -1,4 +1,4 @@
-"""`check_gradients(verify=...)`: what autograd takes for a constant, and what the precision of the forward does, is no wrong gradient."""
+"""`check_gradients(verify=...)`: constants of autograd, and the precision of the forward, are no wrong gradient."""
 
 import pytest
 import torch

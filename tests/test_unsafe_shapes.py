@@ -31,7 +31,9 @@ def lab_over(model):
 
 
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize(("local", "shape"), [("weight_hh_l0", (44, 8)), ("weight_ih_l0", (40, 7)), ("bias_hh_l0", (1,))])
+@pytest.mark.parametrize(
+    ("local", "shape"), [("weight_hh_l0", (44, 8)), ("weight_ih_l0", (40, 7)), ("bias_hh_l0", (1,))]
+)
 def test_a_recurrent_layer_of_a_wrong_shape_is_not_run(cell, local, shape):
     model = Tagger(cell)
     expected = tuple(getattr(model.cell, local).shape)

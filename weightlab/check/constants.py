@@ -98,7 +98,12 @@ class HeldStill(TorchFunctionMode):
             return args, kwargs
         args = tuple(self._raised(arg) for arg in args)
         kwargs = {key: self._raised(value) for key, value in kwargs.items()}
-        if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], Tensor) and self._is_coarse(args[1].dtype):
+        if (
+            name in ("to", "type_as")
+            and len(args) > 1
+            and isinstance(args[1], Tensor)
+            and self._is_coarse(args[1].dtype)
+        ):
             args = (args[0], args[1].to(self._dtype), *args[2:])
         return args, kwargs
 
