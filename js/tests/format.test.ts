@@ -160,7 +160,18 @@ test("widths fold at 900 and 600", () => {
 test("a preview says how many cells change, and from where to where", () => {
   const region = { text: "[3]", numel: 27, axes: [] };
   const of = (cells: number, changed: number, before: [number, number] | null, after: [number, number] | null) =>
-    previewText({ text: "", cells, changed, before, after, region, truncated: false });
+    previewText({
+      text: "",
+      cells,
+      changed,
+      before,
+      after,
+      region,
+      rounded: 0,
+      requested: "",
+      stored: "",
+      truncated: false,
+    });
   expect(of(27, 27, [-0.5, 0.25], [0, 0])).toBe("27 cells change · −0.5 … 0.25 → 0");
   expect(of(864, 27, [-0.5, 0.25], null)).toBe("27 of 864 cells change · −0.5 … 0.25 → not finite");
   expect(of(1, 0, [1, 1], [1, 1])).toBe("None of 1 cell would change.");
@@ -208,6 +219,54 @@ test("what draws takes the seed that was typed, else the form's own; nothing els
     args: { amount: "0.5", by: "magnitude" },
   });
   expect(seeded({ kind: "keep" }, "7")).toEqual({ kind: "keep" });
+});
+
+test("Reinitialize offers what fits the shape, with each method's own arguments, and axes are asked for where they count", () => {
+  const flat = formOf("init", context([4]));
+  const choices = (form: ReturnType<typeof formOf>) => form.fields[0]?.choices ?? [];
+  expect(flat.fields[0]?.start).toBe("normal_");
+  expect(choices(flat)).not.toContain("kaiming_normal_");
+  const matrix = formOf("init", context([4, 3]));
+  expect(choices(matrix)).toEqual(expect.arrayContaining(["kaiming_uniform_", "eye_", "sparse_", "trunc_normal_"]));
+  expect(choices(matrix)).not.toContain("dirac_");
+  expect(choices(formOf("init", context([4, 3, 3, 3])))).toContain("dirac_");
+  const keys = (method: string) => matrix.more?.({ method }).map(({ key }) => key);
+  expect(keys("kaiming_normal_")).toEqual(["nonlinearity", "mode", "a", "seed"]);
+  expect(keys("constant_")).toEqual(["val"]);
+  expect(keys("trunc_normal_")).toEqual(["mean", "std", "a", "b", "seed"]);
+  expect(matrix.call({ method: "constant_" })).toBeNull();
+  expect(matrix.call({ method: "orthogonal_", gain: "2", val: "7" })).toEqual({
+    edit: "init_",
+    args: { method: "orthogonal_", gain: "2" },
+  });
+  const permute = formOf("permute", context([3, 4]));
+  expect(permute.call({ axis: "0", order: "2, 0, 1" })).toEqual({
+    edit: "permute_",
+    args: { axis: "0", order: ["2", "0", "1"] },
+  });
+  expect(permute.call({ axis: "0", order: "" })).toBeNull();
+  expect(formOf("quantize", context([3, 4])).call({ bits: "4", axis: "0" })).toEqual({
+    edit: "quantize_",
+    args: { bits: "4", axis: "0" },
+  });
+});
+
+test("a preview says what the type of the cells would round (J7)", () => {
+  const of = (changed: number) =>
+    previewText({
+      text: "",
+      cells: 3,
+      changed,
+      before: [1, 1],
+      after: [1, 1],
+      rounded: 3,
+      requested: "1.003",
+      stored: "1.0",
+      truncated: false,
+      region: { text: "", numel: 3, axes: [] },
+    });
+  expect(of(0)).toBe("None of 3 cells would change · 3 rounded: asked 1.003, stored 1.0");
+  expect(of(3)).toContain("3 rounded: asked 1.003, stored 1.0");
 });
 
 test("a rule shows the code for the selected cells, and has nothing to apply", () => {

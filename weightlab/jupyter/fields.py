@@ -274,7 +274,7 @@ def arguments_of(args: Mapping[str, Any], title: str) -> dict[str, Any]:
     """
     made: dict[str, Any] = {}
     for key, value in args.items():
-        if key in ("method", "by", "flag", "source", "tensor", "part") or value is None:
+        if key in ("method", "mode", "nonlinearity", "by", "flag", "source", "tensor", "part") or value is None:
             made[key] = value
         elif isinstance(value, list):
             made[key] = [parse_number(item, title) for item in value]

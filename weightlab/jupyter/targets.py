@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from weightlab.edit.operations import Edit
-from weightlab.edit.trial import tried
+from weightlab.edit.readback import asked_values
+from weightlab.edit.trial import Trial, tried
 from weightlab.errors import BadMessage, EditRefused, UnknownName
 from weightlab.lab import Lab
 from weightlab.model import dtypes, storage
@@ -140,10 +141,26 @@ def preview(tree: ParameterTree, edit: Edit) -> tuple[dict[str, Any], bytes]:
         "changed": int(storage.differing(before, after).count_nonzero()) if region.numel else 0,
         "before": _range(before),
         "after": _range(after),
+        **_rounding(trial),
         "region": {"text": str(region), "numel": region.numel, "axes": [list(axis) for axis in axes]},
         "truncated": flat is not None and flat.numel() > SHOWN_CELLS,
     }
     return told, shown_cells(region)
+
+
+def _rounding(trial: Trial) -> dict[str, Any]:
+    """How many cells would be stored otherwise than asked, and the first of them as texts (rule J7)."""
+    asked = asked_values(trial.prepared, trial.before)
+    if asked is None or not asked.numel():
+        return {"rounded": 0, "requested": "", "stored": ""}
+    stored = trial.after.to(asked.dtype)
+    missed = ((stored != asked) & ~(stored.isnan() & asked.isnan())).flatten()
+    if not bool(missed.any()):
+        return {"rounded": 0, "requested": "", "stored": ""}
+    first = int(missed.int().argmax())
+    # NumPy's text is the shortest that reads back as the same number.
+    texts = [str(values.flatten()[first].cpu().numpy()[()]) for values in (asked, stored)]
+    return {"rounded": int(missed.count_nonzero()), "requested": texts[0], "stored": texts[1]}
 
 
 def shown_cells(region: Region) -> bytes:

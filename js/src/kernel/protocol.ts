@@ -198,9 +198,11 @@ export interface EditArguments {
   sign_: Nothing;
   normal_: { mean: NumberText; std: NumberText; seed: Seed };
   uniform_: { a: NumberText; b: NumberText; seed: Seed };
-  init_: { method: string; seed?: Seed };
-  prune_: { amount: NumberText; by: "magnitude" | "random"; seed?: Seed };
-  quantize_: { bits: NumberText };
+  /** What the function of torch.nn.init takes; what is left out is torch's own. */
+  init_: { method: string; seed?: Seed } & Partial<Record<string, NumberText | null>>;
+  permute_: { axis: NumberText; order: NumberText[] };
+  prune_: { amount: NumberText; by: "magnitude" | "random"; axis?: NumberText; seed?: Seed };
+  quantize_: { bits: NumberText; axis?: NumberText };
   requires_grad_: { flag: boolean };
 }
 export type EditCall = { [E in keyof EditArguments]: { edit: E; args: EditArguments[E] } }[keyof EditArguments];
@@ -227,6 +229,10 @@ export interface Preview {
   changed: number;
   before: [number, number] | null;
   after: [number, number] | null;
+  /** How many cells would be stored otherwise than asked, and the first of them. */
+  rounded: number;
+  requested: string;
+  stored: string;
   region: RegionInfo;
   truncated: boolean;
 }

@@ -31,6 +31,7 @@ export function Dialog({ page, name, context }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const drawn = useRef(String(Math.floor(Math.random() * 2 ** 31)));
   const typed = trimmed(values.value);
+  const fields = [...form.fields, ...(form.more?.(typed) ?? [])];
   const plain = form.call(typed);
   const call = plain && seeded(plain, drawn.current);
   const region = form.region?.(typed);
@@ -117,10 +118,11 @@ export function Dialog({ page, name, context }: Props) {
           </p>
         )}
         {form.code && <pre class="wl-num wl-recipe">{form.code(context.tensor, region_text)}</pre>}
-        {form.fields.length > 0 && (
+        {fields.length > 0 && (
           <div class="wl-fields">
-            {form.fields.map((field) => (
-              <label key={field.key}>
+            {fields.map((field) => (
+              // Anew where its meaning is another one: a field keeps its own text.
+              <label key={`${field.key} ${field.label} ${field.placeholder}`}>
                 <span>{field.label}</span>
                 <Input field={field.key === "seed" ? { ...field, placeholder: drawn.current } : field} />
               </label>

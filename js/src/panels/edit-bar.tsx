@@ -28,6 +28,7 @@ const MORE: readonly [FormName, string][] = [
   ["uniform", "Uniform…"],
   ["prune", "Prune…"],
   ["quantize", "Quantize…"],
+  ["permute", "Permute…"],
   ["train", "Freeze, train…"],
 ];
 const HOLDS: readonly [FormName, string][] = [

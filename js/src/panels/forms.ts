@@ -2,6 +2,7 @@
 import type { EditCall, HoldCall, Preview } from "../kernel/protocol";
 import type { FormName } from "../state/view";
 import { count, number } from "./format";
+import { argumentsOf, fieldsOf, methodsFor } from "./init-forms";
 
 export interface Field {
   key: string;
@@ -18,6 +19,8 @@ export interface Form {
   /** What it will do, in one line of PyTorch. */
   hint: string;
   fields: readonly Field[];
+  /** Where what was chosen decides which fields there are. */
+  more?(values: Values): readonly Field[];
   /** The form says itself which cells it is about. */
   region?(values: Values): string;
   /** Null while something is missing. */
@@ -28,18 +31,6 @@ export interface Form {
   code?(name: string, region: string): string;
 }
 
-const METHODS = [
-  "kaiming_normal_",
-  "kaiming_uniform_",
-  "xavier_normal_",
-  "xavier_uniform_",
-  "orthogonal_",
-  "normal_",
-  "uniform_",
-  "zeros_",
-  "ones_",
-] as const;
-
 const field = (key: string, label: string, placeholder: string, start = ""): Field => ({
   key,
   label,
@@ -48,6 +39,8 @@ const field = (key: string, label: string, placeholder: string, start = ""): Fie
 });
 /** Its placeholder is the seed that was drawn when the form opened: the preview is what will be. */
 const SEED = field("seed", "Seed", "any");
+/** Each index of it by itself; the axes are those of the cells that are meant. */
+const AXIS = field("axis", "Per axis", "all together; 0 each row");
 const BOUNDS = [field("min", "Minimum", "none"), field("max", "Maximum", "none")];
 
 function one(
@@ -74,7 +67,7 @@ const none = (title: string, edit: "neg_" | "abs_" | "round_" | "sign_"): Form =
 const bounds = ({ min, max }: Values): { min: string | null; max: string | null } | null =>
   min || max ? { min: min || null, max: max || null } : null;
 
-type Given = "row" | "copy-from" | "average";
+type Given = "row" | "copy-from" | "average" | "init";
 
 const FORMS: Record<Exclude<FormName, Given>, Form> = {
   fill: one("Fill", "fill_", "Value", "0.5, 1e-3, nan"),
@@ -88,12 +81,6 @@ const FORMS: Record<Exclude<FormName, Given>, Form> = {
     },
   },
   scale: one("Scale", "mul_", "Factor", "0.5"),
-  init: {
-    title: "Reinitialize",
-    hint: "torch.nn.init",
-    fields: [{ key: "method", label: "Method", placeholder: "", start: METHODS[0], choices: METHODS }, SEED],
-    call: ({ method, seed }) => (method ? { edit: "init_", args: { method, ...(seed ? { seed } : {}) } } : null),
-  },
   add: one("Add", "add_", "Value", "0.01"),
   subtract: one("Subtract", "sub_", "Value", "0.01"),
   divide: one("Divide", "div_", "Divisor", "2"),
@@ -119,19 +106,30 @@ const FORMS: Record<Exclude<FormName, Given>, Form> = {
     fields: [
       field("amount", "Amount", "0.2 a share, 20 a count"),
       { key: "by", label: "By", placeholder: "", start: "magnitude", choices: ["magnitude", "random"] },
-      SEED,
+      AXIS,
     ],
-    call({ amount, by, seed }) {
+    more: ({ by }) => (by === "random" ? [SEED] : []),
+    call({ amount, by, axis, seed }) {
       if (!amount) return null;
-      if (by !== "random") return { edit: "prune_", args: { amount, by: "magnitude" } };
-      return { edit: "prune_", args: { amount, by, ...(seed ? { seed } : {}) } };
+      const along = axis ? { axis } : {};
+      if (by !== "random") return { edit: "prune_", args: { amount, by: "magnitude", ...along } };
+      return { edit: "prune_", args: { amount, by, ...along, ...(seed ? { seed } : {}) } };
+    },
+  },
+  permute: {
+    title: "Permute",
+    hint: "permute_(axis, order)",
+    fields: [field("axis", "Axis", "0", "0"), field("order", "Order", "2, 0, 1")],
+    call({ axis, order }) {
+      const list = listOf(order ?? "");
+      return axis && list.length > 0 ? { edit: "permute_", args: { axis, order: list } } : null;
     },
   },
   quantize: {
     title: "Quantize",
     hint: "quantize_(bits)",
-    fields: [field("bits", "Bits", "8", "8")],
-    call: ({ bits }) => (bits ? { edit: "quantize_", args: { bits } } : null),
+    fields: [field("bits", "Bits", "8", "8"), AXIS],
+    call: ({ bits, axis }) => (bits ? { edit: "quantize_", args: { bits, ...(axis ? { axis } : {}) } } : null),
   },
   train: {
     title: "Freeze or train",
@@ -196,6 +194,20 @@ function fromSource(name: "copy-from" | "average", { sources, tensor }: Context)
   };
 }
 
+function initForm({ shape }: Context): Form {
+  const choices = methodsFor(shape.length);
+  return {
+    title: "Reinitialize",
+    hint: "torch.nn.init",
+    fields: [{ key: "method", label: "Method", placeholder: "", start: choices[0] ?? "", choices }],
+    more: ({ method }) => fieldsOf(method ?? "", SEED),
+    call(values) {
+      const args = argumentsOf(values);
+      return args && { edit: "init_", args };
+    },
+  };
+}
+
 export interface Context {
   shape: readonly number[];
   /** Row of the present selection, as the first guess. */
@@ -209,6 +221,7 @@ export interface Context {
 export function formOf(name: FormName, context: Context): Form {
   const { shape, row } = context;
   if (name === "copy-from" || name === "average") return fromSource(name, context);
+  if (name === "init") return initForm(context);
   if (name !== "row") return FORMS[name];
   const flat = shape.length < 2;
   const values = field("values", "Values", flat ? "1, 2, 3 or one for all" : "1, 2, 3 or one");
@@ -248,13 +261,16 @@ export function seeded(call: EditCall | HoldCall, seed: string): EditCall | Hold
 }
 
 /** `27 of 864 cells change · −0.31 … 0.42 → 0` */
-export function previewText({ cells, changed, before, after }: Preview): string {
+export function previewText({ cells, changed, before, after, rounded, requested, stored }: Preview): string {
   if (cells === 0) return "No cell is meant.";
+  // A type of few digits: said before, and not only after (J7).
+  const told = rounded > 0 ? ` · ${count(rounded)} rounded: asked ${requested}, stored ${stored}` : "";
+  if (changed === 0 && told) return `None of ${count(cells)} ${cells === 1 ? "cell" : "cells"} would change${told}`;
   if (changed === 0) return `None of ${count(cells)} ${cells === 1 ? "cell" : "cells"} would change.`;
   const range = (of: [number, number] | null): string =>
     of === null ? "not finite" : of[0] === of[1] ? number(of[0], 3) : `${number(of[0], 3)} … ${number(of[1], 3)}`;
   const many = changed === cells ? count(cells) : `${count(changed)} of ${count(cells)}`;
-  return `${many} ${cells === 1 ? "cell changes" : changed === 1 ? "cells changes" : "cells change"} · ${range(before)} → ${range(after)}`;
+  return `${many} ${cells === 1 ? "cell changes" : changed === 1 ? "cells changes" : "cells change"} · ${range(before)} → ${range(after)}${told}`;
 }
 
 /** `1, 2, 3`, brackets allowed, as the user typed each number. */

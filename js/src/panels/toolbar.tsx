@@ -84,6 +84,10 @@ function Brush({ store }: Page) {
             const size = Math.floor(Number(event.currentTarget.value));
             if (size >= 1) store.brush_size.value = Math.min(size, 64);
           }}
+          // What is no size goes back to the one in force.
+          onBlur={(event) => {
+            event.currentTarget.value = String(store.brush_size.value);
+          }}
         />
       </label>
       <select

@@ -116,12 +116,14 @@ export function createActions(store: Store, client: Client): Actions {
       store.last.value = call;
       takeState(state, changedBy(entry), answer.revision);
     });
-    if (!entry) tellWhy(to);
+    if (!entry) tellWhy(to, call, buffers);
     return true;
   }
 
-  function tellWhy(to: Target): void {
-    void whyUnchanged(client, to).then((words) => {
+  function tellWhy(to: Target, call: EditCall | HoldCall, buffers: ArrayBufferView[]): void {
+    const columns = store.hello.value?.tensors;
+    const dtype = columns?.dtype[columns.name.indexOf(to.name)] ?? "";
+    void whyUnchanged(client, to, call, buffers, dtype).then((words) => {
       store.notice.value = words;
     });
   }
@@ -176,7 +178,7 @@ export function createActions(store: Store, client: Client): Actions {
       const { entry, state } = answer.reply;
       store.behind.value = null;
       takeState(state, changedBy(entry), answer.revision);
-      if (!entry) tellWhy(behind.target);
+      if (!entry) tellWhy(behind.target, call, behind.buffers);
     },
     async repeat() {
       const call = store.last.value;

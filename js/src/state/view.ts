@@ -20,6 +20,7 @@ export type FormName =
   | "normal"
   | "uniform"
   | "prune"
+  | "permute"
   | "quantize"
   | "train"
   | "copy-from"
