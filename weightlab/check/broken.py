@@ -96,17 +96,31 @@ def _born_in_backward(evidence: Evidence, found: Found, affected: tuple[str, ...
             sources = [
                 user for user in users if not user.is_view and user.grads and all(grad.finite for grad in user.grads)
             ]
-            _add_born(found, affected, sources or users or [op])
+            _add_born(evidence, found, affected, sources or users or [op])
             return
     for name in affected:
         consumers = evidence.consumers(name)
         if consumers:
-            _add_born(found, (name,), consumers[:1])
+            _add_born(evidence, found, (name,), consumers[:1])
 
 
-def _add_born(found: Found, affected: tuple[str, ...], origins: list[Op]) -> None:
+def _add_born(evidence: Evidence, found: Found, affected: tuple[str, ...], origins: list[Op]) -> None:
     likely = [op for op in origins if op.name in FINITE_BACKWARD] or origins
     op = likely[0]
+    # An overflow that a later function makes finite again: exp(-exp(100)) is exp(-inf), which is 0.
+    over = next((each for each in _before(evidence, op) if each.outs and not each.outs[0].finite), None)
+    if over is not None:
+        fed = max((out.largest for source in over.inputs for out in evidence.ops[source].outs), default=0.0)
+        fed = max([fed, *(float(evidence.tree.tensor(name).detach().abs().max()) for name in over.parameters)])
+        text = (
+            f"{over.where}: what it puts out is not finite, from values of up to {number(fed)}. {op.where} makes it finite again, "
+            "but the backward multiplies by it."
+        )
+        counts = (f"largest |input| of {over.where} {number(fed)}, largest |output| {number(over.outs[0].largest)}",)
+        advice = f"Keep the input of {over.where} in range, for example with clamp(max=...) before it."
+        title = f"{over.where} overflows"
+        found.add(Cause("nonfinite_activation", over.path, affected, "error", text, counts, advice, title))
+        return
     text = (
         f"{op.where}: values and weights are finite, and its derivative is not: NaN or inf is born in its backward. "
         "A masked branch (torch.where) does not hide an infinite derivative."
@@ -114,6 +128,16 @@ def _add_born(found: Found, affected: tuple[str, ...], origins: list[Op]) -> Non
     seen = tuple(f"largest gradient at its output {number(grad.largest)}" for grad in op.grads[:1])
     repair = "Keep its input away from where the derivative is infinite, for example with clamp(min=eps) before it."
     found.add(Cause("nonfinite_gradient", op.path, affected, "error", text, seen, repair, f"NaN born in {op.where}"))
+
+
+def _before(evidence: Evidence, op: Op) -> list[Op]:
+    """The Op itself, and what it was made from in a row with no sum of others between, nearest first; masks of -inf are none."""
+    found, waiting = [], [op.index]
+    while waiting and len(found) < 8:
+        each = evidence.ops[waiting.pop(0)]
+        found.append(each)
+        waiting += each.inputs if len(each.inputs) == 1 else ()
+    return [each for each in found if each.index != op.index or each.inputs or each.parameters]
 
 
 def cut_off(evidence: Evidence, found: Found) -> None:

@@ -41,6 +41,8 @@ GAINS = {
         ("sin", "cos"), math.sqrt(2)
     ),  # E sin² = 1/2 from a spread of 1 on (Sitzmann et al. 2020, theorem 1.8)
 }
+# What torch's own layers call a weight that mixes units: weight, in_proj_weight, q_proj_weight, weight_ih_l0; their originals too.
+OWN_WEIGHT = r"^(weight|\w+_proj_weight|weight_[ih][ihr]\w*)(_orig|_v)?$"
 # A model has a scheme of its own when three quarters of its weights lie within this factor of one rule.
 TIGHT = 1.5
 
@@ -113,9 +115,9 @@ class Layer:
 
     @property
     def high(self) -> float:
-        """The largest one. He's fan_out rule counts for convolutions only, where it is used."""
+        """The largest one, the gain of its activation among them. He's fan_out rule counts for convolutions only."""
         into, out = self.fans
-        found = [math.sqrt(2 / into), 5 / 3 * math.sqrt(2 / (into + out))]
+        found = [math.sqrt(2 / into), 5 / 3 * math.sqrt(2 / (into + out)), self.right_gain / math.sqrt(into)]
         if self.activation == "sigmoid":
             found.append(3.6 / math.sqrt(into))
         if self.kind == "conv":
@@ -200,6 +202,9 @@ def layers_by_type(tree: ParameterTree) -> list[Layer]:
     for info in tree:
         module = modules.get(info.name.rpartition(".")[0])
         if info.kind == "buffer" or not isinstance(module, mixing) or _has_computed(tree, info):
+            continue
+        # Its own weight: what a subclass adds (a gain for each channel [out, 1, 1, 1], an adapter) is used as nobody knows.
+        if not re.search(OWN_WEIGHT, info.name.rpartition(".")[2]):
             continue
         layer = layer_of(tree, info, "linear", module)
         if layer is not None:

@@ -45,18 +45,43 @@ def optimizer(tree: ParameterTree, probe: Probe, held: torch.optim.Optimizer) ->
                     "", None, "Make the optimizer anew from model.parameters()."),
         )  # fmt: skip
     left = [name for name in missing if name not in pairs]
-    if left:
-        text = (
-            f"{names_text(left)}: trainable, and in no param_group of the optimizer, so no step moves "
-            f"{'it' if len(left) == 1 else 'them'}."
-        )
-        seen = (f"{len(left)} of {len(infos)} parameters are missing, requires_grad is True",)
-        repair = Repair(f"Add {names_text(left)} to the optimizer.", actions=(Action("relink", tuple(left)),))
-        found.append(
-            Finding("optimizer_missing", left[0], tuple(left), "warning", text, seen, repair,
-                    f"{len(left)} parameters are not in the optimizer", left[0])
-        )  # fmt: skip
+    apart = _with_their_own(left, objects, holds)
+    for names in ([name for name in left if name not in apart], apart):
+        if names:
+            found.append(_left_out(names, len(infos), names is apart))
     return found
+
+
+def _with_their_own(missing: list[str], objects: dict[str, list[Tensor]], holds: set[int]) -> list[str]:
+    """Those of the missing ones that make up a whole network inside the model, such as the discriminator beside a generator.
+
+    It may well have an optimizer of its own. A network is a submodule of the model with two layers or more: one layer that is
+    missing is a head that was forgotten.
+    """
+    held = {name.partition(".")[0] for name, group in objects.items() if any(id(p) in holds for p in group)}
+    layers: dict[str, set[str]] = {}
+    for name in missing:
+        part = name.partition(".")[0]
+        if part not in held and held:
+            layers.setdefault(part, set()).add(name.rpartition(".")[0])
+    return [name for name in missing if len(layers.get(name.partition(".")[0], ())) > 1]
+
+
+def _left_out(names: list[str], count: int, apart: bool) -> Finding:
+    """`optimizer_missing`; "info" and nothing to press where another optimizer may train them."""
+    them = "it" if len(names) == 1 else "them"
+    text = f"{names_text(names)}: trainable, and in no param_group of the optimizer, so no step moves {them}."
+    seen = (f"{len(names)} of {count} parameters are missing, requires_grad is True",)
+    title = f"{len(names)} parameters are not in the optimizer"
+    if not apart:
+        repair = Repair(f"Add {names_text(names)} to the optimizer.", actions=(Action("relink", tuple(names)),))
+        return Finding(
+            "optimizer_missing", names[0], tuple(names), "warning", text, seen, repair, title, names[0]
+        )  # fmt: skip
+    parts = names_text(dict.fromkeys(name.partition(".")[0] for name in names))
+    text += f" All of {parts} is missing: it may have an optimizer of its own."
+    advice = "Nothing to do where another optimizer trains it; else add_param_group."
+    return Finding("optimizer_missing", names[0], tuple(names), "info", text, seen, None, title, names[0], None, advice)
 
 
 def _by_module(names: list[str]) -> list[list[str]]:

@@ -58,7 +58,7 @@ def _alone(
 ) -> Finding | None:
     """What is wrong with this one weight, whatever the others do."""
     ran = bool(layer.ops)
-    quiet_end = _ends_quietly(layer, evidence, roles) if ran else layer is present[-1]
+    quiet_end = _ends_quietly(layer, evidence, roles) if ran else _may_end(layer, present)
     predicted, spread = scheme.fit(layer)
     # The looser the others follow their rule, the further off a weight must be to stand out.
     far = FAR * max(1.0, spread / TIGHT)
@@ -84,9 +84,20 @@ def _alone(
             tree, layer, scheme, "scale_high", layer.gain / layer.high, "the largest of the healthy schemes"
         )
     lonely = not any(peer.size > layer.size / 2 for peer in scheme.peers(layer))
-    if predicted is not None and layer.direct and lonely and layer.size / predicted >= far and layer.gain > layer.high:
+    # Above by more than rounding: a repair gives a weight just this gain.
+    above = layer.gain > 1.01 * layer.high
+    if predicted is not None and layer.direct and lonely and layer.size / predicted >= far and above:
         return _finding(tree, layer, scheme, "scale_high", layer.size / predicted, "the model's own scheme")
     return None
+
+
+def _may_end(layer: Layer, present: list[Layer]) -> bool:
+    """Whether a layer that did not run may put out what the model does: no later one takes as many numbers as it has units.
+
+    An actor and a critic stand side by side behind one body: each is a head, and only one of them is last.
+    """
+    units, place = layer.fans[1], present.index(layer)
+    return not any(units == later.fans[0] for later in present[place + 1 :])
 
 
 def by_factor(layer: Layer, scheme: Scheme) -> bool:
