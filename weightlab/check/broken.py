@@ -132,7 +132,8 @@ def _add_born(evidence: Evidence, found: Found, affected: tuple[str, ...], origi
 
 def _before(evidence: Evidence, op: Op) -> list[Op]:
     """The Op itself, and what it was made from in a row with no sum of others between, nearest first; masks of -inf are none."""
-    found, waiting = [], [op.index]
+    found: list[Op] = []
+    waiting = [op.index]
     while waiting and len(found) < 8:
         each = evidence.ops[waiting.pop(0)]
         found.append(each)
