@@ -131,14 +131,14 @@ def _add_born(evidence: Evidence, found: Found, affected: tuple[str, ...], origi
 
 
 def _before(evidence: Evidence, op: Op) -> list[Op]:
-    """The Op itself, and what it was made from in a row with no sum of others between, nearest first; masks of -inf are none."""
+    """The Op itself, and what it was made from in a row with nothing else joined on the way, nearest first."""
     found: list[Op] = []
     waiting = [op.index]
     while waiting and len(found) < 8:
         each = evidence.ops[waiting.pop(0)]
         found.append(each)
         waiting += each.inputs if len(each.inputs) == 1 else ()
-    return [each for each in found if each.index != op.index or each.inputs or each.parameters]
+    return found
 
 
 def cut_off(evidence: Evidence, found: Found) -> None:

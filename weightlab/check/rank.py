@@ -11,7 +11,8 @@ from weightlab.check.repairs import redraw
 from weightlab.model.tree import ParameterTree
 
 # A random matrix has full rank; its least singular value is about 1 / sqrt(n) of the typical one (Edelman 1988), and
-# training adds large singular values without removing the small ones. Below this share of the largest one a direction is as good as closed.
+# training adds large singular values without removing the small ones. Below this share of the largest one a direction is
+# as good as closed.
 CLOSED = 1e-3
 # Full rank is what a random or orthogonal start has (Saxe et al. 2014); a quarter of it is no accident.
 SHARE = 0.25
