@@ -9,7 +9,7 @@ from weightlab.check.evidence import MATRIX, MULTIPLY, SATURATING, Cause, Eviden
 from weightlab.check.flat import FLAT_ENDS, is_far_out, saturated
 from weightlab.check.gates import shut_gate
 from weightlab.check.measures import RELU, Op
-from weightlab.check.unfed import PRODUCT, dropped, made_zero, multiplied
+from weightlab.check.unfed import dropped, made_zero, multiplied
 from weightlab.check.zeros import mixes, replace_affects, zero_weight
 
 
@@ -68,15 +68,17 @@ def _keeps_units(evidence: Evidence, op: Op) -> bool:
 
 def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cause | None:
     """The cause at an Op that received a gradient and passed on exactly zero."""
-    if not op.module_type and op.name not in MULTIPLY and _satisfied(evidence):
+    if _satisfied(evidence, op):
         text = "the loss is exactly 0 on this batch, its least value: nothing is left to learn from it."
-        return Cause("zero_path", "", (name,), "info", text, (f"{op.name} puts out 0",), None, "The loss is 0")
+        return Cause(
+            "zero_path", "", (name,), "info", text, (f"{op.name} puts out 0",), None, "The loss is 0", op=op.index
+        )
     if op.name in RELU and op.highest is not None:
         if bool(op.highest.isnan().any()):
             return None  # NaN is neither above nor below 0: what made it is the cause
         if not bool(op.highest.any()):  # fed exactly 0: by whom?
             zeros = (made_zero(evidence, source, set()) for source in evidence.data(op))
-            product = next((zero for zero in zeros if zero is not None and zero.title == PRODUCT), None)
+            product = next((zero for zero in zeros if zero is not None and _is_product(evidence, zero)), None)
             if product is not None:
                 return replace_affects(product, name)
         return dead_relu(evidence, name, op, mask)
@@ -104,6 +106,7 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
             (came, f"largest |output| {number(made)}"),
             None,
             f"{op.where} is saturated",
+            op=op.index,
         )
     if op.name in MULTIPLY or (op.name in MATRIX and len(evidence.data(op)) > 1):
         for source in evidence.data(op):
@@ -118,19 +121,48 @@ def _classify(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         if stopped is not None:
             return stopped
         text = f"{op.where}: a gradient arrives here and none is passed on."
-        return Cause("zero_path", op.path, (name,), "warning", text, (came,), None, f"Gradient ends at {op.where}")
+        title = f"Gradient ends at {op.where}"
+        return Cause(
+            "zero_path", op.path, (name,), "warning", text, (came,), None, title, op=op.index, basis="unexplained"
+        )
     # Some silent units on one batch are common in trained networks: worth knowing, no alarm.
     units = mask.nonzero().flatten().tolist()
     shown = ", ".join(map(str, units[:6])) + (", …" if len(units) > 6 else "")
     where = f"{len(units)} of {mask.numel()} units ({shown})"
     text = f"{op.where}: in {where} a gradient arrives, and exactly none is passed on to {name}."
-    return Cause("zero_path", op.path, (name,), "info", text, (came,), None, f"{where} get nothing through {op.where}")
+    title = f"{where} get nothing through {op.where}"
+    return Cause("zero_path", op.path, (name,), "info", text, (came,), None, title, op=op.index)
 
 
-def _satisfied(evidence: Evidence) -> bool:
-    """Whether the loss itself is 0: a margin that all samples keep."""
-    last = evidence.ops[-1]
-    return not last.module_type and bool(last.outs) and last.outs[0].zero
+def _is_product(evidence: Evidence, cause: Cause) -> bool:
+    return cause.kind == "zero_path" and cause.op is not None and evidence.ops[cause.op].name in MULTIPLY
+
+
+def _satisfied(evidence: Evidence, op: Op) -> bool:
+    """Whether the loss itself is 0, or a term of it: a margin that all samples keep."""
+    if op.name.endswith("_loss") and op.outs and all(out.zero for out in op.outs):
+        return True
+    if op.name in MULTIPLY:
+        return False
+    end = evidence.ops[-1 if evidence.end is None else evidence.end]
+    while end.is_view and end.inputs:
+        end = evidence.ops[end.inputs[0]]
+    if not end.outs or not end.outs[0].zero:
+        return False
+    # Behind a model that makes its loss itself nobody else has a say; a ReLU in it that is followed by a layer is no loss.
+    return not op.module_type or (bool(end.module_type) and not _layer_behind(evidence, op))
+
+
+def _layer_behind(evidence: Evidence, op: Op) -> bool:
+    waiting, seen = list(evidence.users[op.index]), set[int]()
+    while waiting:
+        user = evidence.ops[waiting.pop()]
+        if user.index not in seen:
+            seen.add(user.index)
+            if mixes(user) and evidence.weights(user):
+                return True
+            waiting += evidence.users[user.index]
+    return False
 
 
 def _stopped_before(evidence: Evidence, name: str, op: Op) -> Cause | None:

@@ -62,7 +62,8 @@ def nonfinite(evidence: Evidence, found: Found) -> None:
     if op.outside and not fed:
         text = f"{op.where}: the first NaN or inf of the forward pass; look at the batch that it was fed."
     seen = (f"largest |input| {number(largest)}",)
-    found.add(Cause("nonfinite_activation", op.path, affected, "error", text, seen, None, "NaN or inf in the forward"))
+    title = "NaN or inf in the forward"
+    found.add(Cause("nonfinite_activation", op.path, affected, "error", text, seen, None, title, op=op.index))
 
 
 def masks(value: Tensor) -> bool:
@@ -127,7 +128,8 @@ def _add_born(evidence: Evidence, found: Found, affected: tuple[str, ...], origi
     )
     seen = tuple(f"largest gradient at its output {number(grad.largest)}" for grad in op.grads[:1])
     repair = "Keep its input away from where the derivative is infinite, for example with clamp(min=eps) before it."
-    found.add(Cause("nonfinite_gradient", op.path, affected, "error", text, seen, repair, f"NaN born in {op.where}"))
+    title = f"NaN born in {op.where}"
+    found.add(Cause("nonfinite_gradient", op.path, affected, "error", text, seen, repair, title, op=op.index))
 
 
 def _before(evidence: Evidence, op: Op) -> list[Op]:
@@ -164,9 +166,8 @@ def cut_off(evidence: Evidence, found: Found) -> None:
             op, why = cut
             text = f"{op.where}: {why}, so nothing before it gets a gradient from the loss."
             repair = "Remove the cut if these parameters are meant to learn, or freeze them."
-            found.add(
-                Cause("detached", op.path, (name,), "warning", text, (why,), repair, f"The graph is cut at {op.where}")
-            )
+            title = f"The graph is cut at {op.where}"
+            found.add(Cause("detached", op.path, (name,), "warning", text, (why,), repair, title, op=op.index))
 
 
 def _not_called(evidence: Evidence, path: str) -> str:

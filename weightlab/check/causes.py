@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from weightlab.check import broken, silent, vanishing
-from weightlab.check.evidence import SEVERITIES, Cause, Evidence, Found, Severity
+from weightlab.check.evidence import SEVERITIES, Basis, Cause, Evidence, Found, Severity
 from weightlab.check.roles import Roles
 
 __all__ = ["Cause", "find_causes", "last_resort"]
@@ -20,7 +20,7 @@ __all__ = ["Cause", "find_causes", "last_resort"]
 
 def find_causes(evidence: Evidence) -> tuple[Cause, ...]:
     """At least one cause for each row that is neither flowing nor frozen; errors first."""
-    found = Found()
+    found = Found(evidence.ops)
     broken.nonfinite(evidence, found)
     broken.cut_off(evidence, found)
     silent.unused(evidence, found)
@@ -75,4 +75,6 @@ def last_resort(evidence: Evidence, name: str) -> Cause:
     text = f"{name}: {got}, and no single origin was found. {seen[0]}."
     # Some silent units on one batch are common, in trained networks too: worth knowing, no alarm.
     severity: Severity = "info" if status == "partial" else "warning"
-    return Cause(kind, name, (name,), severity, text, tuple(seen), None, f"{name} is {status}", name)
+    basis: Basis = "unexplained" if kind == "zero_path" else "origin"
+    title = f"{name} is {status}"
+    return Cause(kind, name, (name,), severity, text, tuple(seen), None, title, name, basis=basis)

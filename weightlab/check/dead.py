@@ -61,7 +61,8 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         text = f"{op.where}: every cell that matters is outside its linear range, where the derivative is 0."
         # Some units of a batch without a gradient are common; all of them are not.
         severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
-        return Cause("saturated", op.path, (name,), severity, text, (came,), None, f"{op.where} is saturated")
+        title = f"{op.where} is saturated"
+        return Cause("saturated", op.path, (name,), severity, text, (came,), None, title, op=op.index)
     weight = _never_above_zero(evidence, op, meant)
     if weight is not None:
         return replace_affects(weight, name)
@@ -95,6 +96,8 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
         title=f"{int(dead.sum())} of {dead.numel()} {word}s are dead",
         name=push.bias if push else None,
         region=region_text(push.units) if push else None,
+        op=op.index,
+        basis="unexplained" if push is None and top == 0 else "origin",  # fed exactly 0: by whom?
     )
 
 

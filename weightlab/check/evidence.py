@@ -15,6 +15,7 @@ from weightlab.check.repair import Repair
 from weightlab.model.tree import ParameterTree
 
 Severity = Literal["error", "warning", "info"]
+Basis = Literal["origin", "unexplained", "input"]
 SEVERITIES = ("error", "warning", "info")
 SATURATING = {
     "sigmoid",
@@ -53,6 +54,9 @@ class Cause:
             `lab.repair(cause)` applies.
         title: a few words.
         name, region: the tensor and cells to show, where there are any.
+        op: the function where it lies, by its number among those that ran; None where that is not one of them.
+        basis: "origin"; "unexplained" where it says what was measured only, which follows from an origin where there is
+            one; "input" where the batch itself is zero.
     """
 
     kind: str
@@ -65,6 +69,8 @@ class Cause:
     title: str = ""
     name: str | None = None
     region: str | None = None
+    op: int | None = None
+    basis: Basis = "origin"
 
     def __post_init__(self) -> None:
         if isinstance(self.repair, str):
@@ -90,6 +96,7 @@ class Evidence:
     exploding: dict[str, float]  # parameter -> how many times the gradient nearest to the loss
     scales: set[str]
     cancelled_units: dict[str, Tensor] = field(default_factory=dict)  # bias -> bool [units]: its terms cancel there
+    end: int | None = None  # the Op that made the loss
 
     def names(self, status: str) -> list[str]:
         return [name for name, held in self.status.items() if held == status]
@@ -134,10 +141,12 @@ class Evidence:
 class Found:
     """Causes so far, those of one origin joined."""
 
-    causes: dict[tuple[str, str, str], Cause] = field(default_factory=dict)
+    ops: list[Op]
+    causes: dict[tuple[str, str, int | None, str], Cause] = field(default_factory=dict)
 
     def add(self, cause: Cause) -> None:
-        key = (cause.kind, cause.at, (cause.region or "") if cause.kind == "zero_weight" else cause.text)
+        place = None if cause.op is None or cause.kind == "zero_weight" else self.ops[cause.op].place
+        key = (cause.kind, cause.at, place, (cause.region or "") if cause.kind == "zero_weight" else cause.text)
         old = self.causes.get(key)
         if old is not None:
             cause = replace(old, affects=tuple(dict.fromkeys((*old.affects, *cause.affects))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weightlab.check.evidence import SEVERITIES, Severity, names_text
+from weightlab.check.evidence import SEVERITIES, Basis, Severity, names_text
 from weightlab.check.explanations import explanation
 from weightlab.check.repair import Repair
 
@@ -38,6 +38,7 @@ class Finding:
         at: the parameter or module that a gradient cause names; `name` otherwise.
         region: the cells to show, such as "[3]", where there are any.
         advice: what to do by hand, or "".
+        op, basis: as those of a `Cause`.
     """
 
     kind: str
@@ -51,6 +52,8 @@ class Finding:
     at: str = ""
     region: str | None = None
     advice: str = ""
+    op: int | None = None
+    basis: Basis = "origin"
 
     @property
     def explain(self) -> str:

@@ -68,6 +68,7 @@ def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: 
         f"{op.where} is saturated",
         push[0] if push else weight,
         region_text(where) if push else None,
+        op.index,
     )
 
 

@@ -48,5 +48,6 @@ def shut_gate(evidence: Evidence, name: str, op: Op, closing: bool = False) -> C
             region = f"[{place * part.numel()}:{(place + 1) * part.numel()}]"
             seen = (f"beyond ±{number(SHUT)} the slope of a gate is below 1.2e−7",)
             title = f"The {gate} gate is shut"
-            return Cause("saturated", op.path, (name,) if name else (), "error", text, seen, None, title, blame, region)
+            affects = (name,) if name else ()
+            return Cause("saturated", op.path, affects, "error", text, seen, None, title, blame, region, op.index)
     return None

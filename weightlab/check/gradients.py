@@ -163,6 +163,7 @@ def observe(
             exploding(tree, gradients),
             recording.scales,
             units,
+            recording.end_at,
         )
         causes = find_causes(evidence)
     note = _note(attempt.note, recording.unmeasured, microbatch if len(pieces) > 1 else None)
@@ -186,6 +187,7 @@ def _forward(probe: Probe, recording: Recording) -> tuple[Attempt, Tensor]:
                 raise
             first = first or error
             continue
+        recording.ends(loss)
         return attempt, _scalar(loss)
     title = type(probe.callee).__name__
     assert first is not None  # attempts() yields at least one, or raises
@@ -228,6 +230,8 @@ def _padding(name: str, recording: Recording) -> Tensor | None:
     used: Tensor | None = None
     for op in recording.ops:
         if name in op.parameters:
+            if recording.measures and op.tracked and not op.is_view and not op.grads and op.used_rows is None:
+                continue  # nothing comes back from there, such as the distances by which a code is chosen
             if op.name not in LOOKUPS or op.used_rows is None:
                 return None
             used = op.used_rows if used is None else used | op.used_rows

@@ -22,7 +22,7 @@ from weightlab.check.gates import shut_gate
 from weightlab.check.gradients import Observation, observe
 from weightlab.check.layers import Heard, layers_that_ran
 from weightlab.check.listening import Listening
-from weightlab.check.origins import ZEROS, join_causes
+from weightlab.check.origins import join_causes
 from weightlab.check.probe import Probe
 from weightlab.check.recurrence import grows
 from weightlab.check.repair import Repair
@@ -151,8 +151,9 @@ def _weights(tree: ParameterTree, look: _Look) -> list[Finding]:
     found += norms.zero_scales(tree, evidence, look.roles)
     if seen and look.listening and look.roles:
         pushed = norms.saturated(tree, seen.evidence, look.listening, look.roles, layers, scheme)
-        named = {cause.at for cause in seen.report.causes if cause.kind == "saturated"}
-        found += [finding for finding in pushed if finding.at not in named]
+        ops = seen.evidence.ops
+        told = {ops[c.op].place for c in seen.report.causes if c.kind == "saturated" and c.op is not None}
+        found += [finding for finding in pushed if finding.op is None or ops[finding.op].place not in told]
     return found
 
 
@@ -204,7 +205,8 @@ def _batch_of_zeros(probe: Probe, seen: Observation, layers: list[Layer]) -> lis
     at = next(fed, layers[0].name.rpartition(".")[0] if layers else "")
     text = "the batch: every value of its inputs is exactly 0, so that weights that read them get no gradient."
     count = f"{sum(t.numel() for t in held)} values in {len(held)} input{'s' if len(held) > 1 else ''}, all of them 0"
-    return [Finding("zero_path", at, (), "error", text, (count,), None, ZEROS, at, None, "Check the batch.")]
+    title, advice = "The input is zero", "Check the batch."
+    return [Finding("zero_path", at, (), "error", text, (count,), None, title, at, None, advice, basis="input")]
 
 
 def _batch_not_finite(probe: Probe, layers: list[Layer]) -> list[Finding]:
@@ -229,7 +231,7 @@ def _also_weak(tree: ParameterTree, seen: Observation) -> tuple[Cause, ...]:
     if not hidden or any(cause.kind == "vanishing" for cause in seen.report.causes):
         return ()
     status = {name: "weak" if name in hidden else held for name, held in seen.evidence.status.items()}
-    found = Found()
+    found = Found(seen.evidence.ops)
     vanishing.weak(replace(seen.evidence, status=status, cancelled=set(), exploding={}), found)
     return tuple(found.causes.values())
 

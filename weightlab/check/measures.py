@@ -99,6 +99,7 @@ class Op:
     parameters: tuple[str, ...] = ()
     outside: bool = False  # an argument came from outside the model: the batch, or a tensor that nobody announced
     extremes: list[Tensor] = field(default_factory=list)  # of the arguments from outside
+    place: int = 0  # the first Op that the same line of code made in the same module: in a loop, the first round's
     grad_enabled: bool = True
     saw_gradient: bool = False  # an argument was part of a graph
     tracked: bool = False  # the result is

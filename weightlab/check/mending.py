@@ -9,7 +9,7 @@ from weightlab.check.dead import pushing_bias
 from weightlab.check.evidence import Cause, Evidence, units_text
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.flat import FLAT_ENDS, shifted
-from weightlab.check.measures import RELU, Op
+from weightlab.check.measures import Op
 from weightlab.check.repair import Action, Repair
 from weightlab.check.repairs import draw, fill, not_finite, redraw, region_of, rescale
 from weightlab.check.zeros import all_zero_along, shifts, upstream
@@ -82,7 +82,7 @@ def _revive(
     cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence
 ) -> Repair | None:
     """Units of a ReLU that no sample reaches: the bias that holds them back goes to 0, else their weights are drawn anew."""
-    op = _silent_op(cause, evidence)
+    op = _op_of(cause, evidence)
     if op is None or op.highest is None:
         return None
     dead = op.highest.cpu() <= 0
@@ -101,33 +101,23 @@ def _revive(
     return fresh
 
 
-def _silent_op(cause: Cause, evidence: Evidence) -> Op | None:
-    """The Op that a `dead_relu` is about. Functions called in one forward share a path: the counts tell them apart."""
-    for op in evidence.ops:
-        if op.path != cause.at or op.name not in RELU or op.highest is None:
-            continue
-        dead = op.highest <= 0
-        if not cause.title.startswith(f"{int(dead.sum())} of {dead.numel()} "):
-            continue
-        if cause.name is None or any(cause.name in evidence.weights(source) for source in upstream(evidence, op)):
-            return op
-    return None
+def _op_of(cause: Cause, evidence: Evidence) -> Op | None:
+    return None if cause.op is None else evidence.ops[cause.op]
 
 
 def _unsaturate(
     cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Scheme, evidence: Evidence
 ) -> Repair | None:
     """The shift before the activation goes to 0 where it is large, and the weight gets its right size where that is too large."""
-    named = next((op for op in evidence.ops if op.path == cause.at and op.name in FLAT_ENDS), None)
-    if cause.name is not None and named is not None and tree.tensor(cause.name).ndim == 1:
-        units = shifted(evidence, named, cause.name)
+    op = _op_of(cause, evidence)
+    if cause.name is not None and op is not None and op.name in FLAT_ENDS and tree.tensor(cause.name).ndim == 1:
+        units = shifted(evidence, op, cause.name)
         if units is not None and bool(units.any()):
             return fill(tree, cause.name, units, 0.0, f"Set {cause.name} to 0 in {units_text(units, 'unit')}.")
     if cause.name is not None and cause.region is not None and tree.tensor(cause.name).ndim == 1:
         region = Region.parse(cause.region, tree[cause.name].shape, cause.name)
         fill_ = Edit(cause.name, region, "fill_", {"value": 0.0})
         return Repair(f"Set {cause.name}{cause.region} to 0.", (fill_,))
-    op = next((op for op in evidence.ops if op.path == cause.at and _passes_nothing(evidence, op, cause)), None)
     if op is None:
         return None
     edits: list[Edit] = []
@@ -148,14 +138,6 @@ def _unsaturate(
         return None
     text = ", and ".join(said)
     return Repair(text[0].upper() + text[1:] + ".", tuple(edits))
-
-
-def _passes_nothing(evidence: Evidence, op: Op, cause: Cause) -> bool:
-    """Whether this Op of the cause's name got a gradient and passed none on."""
-    if not cause.text.startswith(f"{op.where}:") or not op.grads or all(grad.zero for grad in op.grads):
-        return False
-    sources = [source for source in evidence.data(op) if source.grads]
-    return all(grad.zero for source in sources for grad in source.grads)
 
 
 def _is_large(value: Tensor) -> bool:

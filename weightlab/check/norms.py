@@ -116,7 +116,7 @@ def saturated(
         seen = (f"root mean square of its input {number(fed or 0.0)}",)
         found.append(
             Finding("saturated", name or op.path, before, severity, text + ".", seen, repair,
-                    f"{op.where} is saturated", op.path)
+                    f"{op.where} is saturated", op.path, op=op.index)
         )  # fmt: skip
     return found
 

@@ -24,7 +24,6 @@ FOLLOWS = {
     "nonfinite_activation": ("scale_high", "nonfinite_weight"),
     "zero_path": ("not_a_parameter",),
 }
-ZEROS = "The input is zero"
 # Zero gradients of which the check found no origin follow from one of these where there is one.
 SILENCING = (
     *("zero_norm_scale", "zero_weight", "dead_relu", "symmetric_units", "saturated", "not_a_parameter"),
@@ -42,8 +41,8 @@ def join_causes(
 ) -> None:
     """Add the causes to what was found."""
     told = [_of_cause(cause, tree, layers, scheme, evidence) for cause in causes]
-    for finding in sorted(told, key=_lost):  # origins first
-        _join(found, finding)
+    for finding in sorted(told, key=_unexplained):  # origins first
+        _join(found, finding, evidence)
     _stuck_behind(found)
 
 
@@ -65,6 +64,8 @@ def _of_cause(cause: Cause, tree: ParameterTree, layers: list[Layer], scheme: Sc
         cause.at,
         cause.region,
         str(cause.repair or ""),
+        cause.op,
+        cause.basis,
     )
 
 
@@ -87,19 +88,20 @@ def _long_silent(cause: Cause, tree: ParameterTree, evidence: Evidence) -> bool:
     return False
 
 
-def _join(found: list[Finding], finding: Finding) -> None:
+def _join(found: list[Finding], finding: Finding, evidence: Evidence) -> None:
     """Add a cause, unless it is another sight of an origin that was found already: then that one gets its victims."""
-    lost = _lost(finding)
-    nothing = next((place for place, other in enumerate(found) if other.title == ZEROS), None)
+    nothing = next((place for place, other in enumerate(found) if other.basis == "input"), None)
     if nothing is not None and finding.severity != "info" and finding.kind in ("zero_path", "vanishing", "dead_relu"):
         other = found[nothing]
         found[nothing] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
         return
     for place, other in enumerate(found):
-        if lost and other.severity != "info" and other.kind in SILENCING and not _lost(other):
+        loud = other.severity != "info" and other.kind in SILENCING and not _unexplained(other)
+        if _unexplained(finding) and loud and _explains(evidence, other, finding):
             found[place] = replace(other, affects=tuple(dict.fromkeys((*other.affects, *finding.affects))))
             return
-        same = other.name == finding.name and finding.kind in ("zero_weight", "zero_path", "unreached", other.kind)
+        same = _same_place(evidence, other, finding)
+        same &= finding.kind in ("zero_weight", "zero_path", "unreached", other.kind)
         follows = other.kind in FOLLOWS.get(finding.kind, ()) and other.severity != "info"
         # Behind an infinite bias an activation is at its end.
         follows |= (
@@ -121,12 +123,70 @@ def _join(found: list[Finding], finding: Finding) -> None:
     found.append(finding)
 
 
-def _lost(finding: Finding) -> bool:
-    """Whether this is no origin where there is another: a ReLU or a loss that is fed exactly 0, and what nobody could explain."""
-    if finding.kind == "dead_relu":
-        return finding.name == finding.at and "at or below 0" in finding.text
-    words = ("no single origin", "puts out exactly 0 in every cell", "and none is passed on")
-    return finding.kind == "zero_path" and any(said in finding.text for said in words)
+def _unexplained(finding: Finding) -> bool:
+    return finding.basis == "unexplained"
+
+
+def _same_place(evidence: Evidence, one: Finding, other: Finding) -> bool:
+    """Whether two findings are about one tensor, or one line of the forward: modules share a line with nobody else."""
+    if one.name and one.name == other.name and (one.name in evidence.tree or one.op is None or other.op is None):
+        return True
+    if one.op is None or other.op is None:
+        return False
+    return evidence.ops[one.op].place == evidence.ops[other.op].place and (
+        one.name == other.name or one.name not in evidence.tree or other.name not in evidence.tree
+    )
+
+
+def _explains(evidence: Evidence, origin: Finding, finding: Finding) -> bool:
+    """Whether an origin is why something else was silent. Where a gradient ends that did arrive, it has passed all further on."""
+    op = None if finding.op is None else evidence.ops[finding.op]
+    if op is None or all(grad.zero for grad in op.grads):
+        return all(_silences(evidence, origin, name) for name in finding.affects)
+    at = _ops_at(evidence, origin)
+    return not at or (origin.kind != "detached" and not at.isdisjoint(_walk(evidence, {op.index}, forward=False)))
+
+
+def _silences(evidence: Evidence, origin: Finding, name: str) -> bool:
+    """Whether what gets to this parameter, or the gradient that comes back, has to pass the origin.
+
+    A parameter that gets a gradient in some units only has another way for the rest. What is detached still goes forward.
+    """
+    at = _ops_at(evidence, origin)
+    consumers = {op.index for op in evidence.consumers(name)}
+    if not at or not consumers or not at.isdisjoint(consumers):
+        return True
+    if origin.kind != "detached" and not at.isdisjoint(_walk(evidence, consumers, forward=False)):
+        return True
+    if at.isdisjoint(_walk(evidence, consumers, forward=True)):
+        return False
+    past = _walk(evidence, consumers, forward=True, without=at)
+    end = len(evidence.ops) - 1 if evidence.end is None else evidence.end
+    return end not in past or evidence.status.get(name) == "partial"
+
+
+def _ops_at(evidence: Evidence, finding: Finding) -> set[int]:
+    """The functions that stand where a finding lies; {} where that is not known."""
+    found = {finding.op} if finding.op is not None else set[int]()
+    for place in {finding.name, finding.at} - {""}:
+        if place in evidence.tree:
+            found |= {op.index for op in evidence.consumers(place)}
+        elif finding.op is None:
+            found |= {op.index for op in evidence.ops if op.path == place or op.path.startswith(f"{place}.")}
+    return found
+
+
+def _walk(evidence: Evidence, start: set[int], forward: bool, without: Iterable[int] = ()) -> set[int]:
+    """All Ops that are led to from these, or that lead to them, but for what lies behind those that are left out."""
+    seen, waiting = set(without), [index for index in start if index not in set(without)]
+    found: set[int] = set()
+    while waiting:
+        index = waiting.pop()
+        if index not in seen:
+            seen.add(index)
+            found.add(index)
+            waiting += evidence.users[index] if forward else evidence.ops[index].inputs
+    return found
 
 
 def _stuck_behind(found: list[Finding]) -> None:

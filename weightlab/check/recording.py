@@ -8,8 +8,10 @@ an LSTM) are one Op. A custom `autograd.Function` is not seen; the module around
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +59,8 @@ class Recording(TorchFunctionMode):
         self._sandbox = sandbox
         self._makers: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._stack: list[tuple[str, str]] = []
+        self._places: dict[tuple[object, ...], int] = {}
+        self.end_at: int | None = None  # the Op that made the loss
         self._modules = modules
         self._handles: list[Any] = []
 
@@ -83,11 +87,14 @@ class Recording(TorchFunctionMode):
         self.output = None
         self._makers.clear()
         self._stack.clear()
+        self._places.clear()
+        self.end_at = None
 
     def begin(self, piece: int, pieces: int) -> None:
         """A piece of the batch is about to run; one of one where it was not cut."""
         self._piece = piece, pieces
         self._whole, self.ops = self.ops, []
+        self._places.clear()
         self.live = True
 
     def end(self) -> None:
@@ -101,6 +108,12 @@ class Recording(TorchFunctionMode):
         else:
             self.unmeasured.add("pieces of the batch that the model treats unlike the first one")
         self.ops = before
+
+    def ends(self, loss: Any) -> None:
+        """The forward is over, and this is what it led to."""
+        maker = self._makers.get(id(loss))
+        if maker is not None and maker[0]() is loss:
+            self.end_at = maker[1]
 
     def tell(self, share: float, words: str) -> None:
         """How far the check is."""
@@ -198,7 +211,9 @@ class Recording(TorchFunctionMode):
         return op
 
     def _finish(self, op: Op, made: list[Tensor]) -> None:
-        op.index = len(self.ops)
+        op.index = op.place = len(self.ops)
+        if self.measures:
+            op.place = self._places.setdefault((op.path, op.name, *_calling()), op.index)
         self.ops.append(op)
         try:
             for tensor in made:
@@ -305,6 +320,23 @@ class Lineage(Recording):
     """Which function made what from what, and no Scale: enough where every gradient flows, at a tenth of the cost."""
 
     measures = False
+
+
+TORCH = str(Path(torch.__file__).parent)
+FRAMES = 12  # between a line of a model and here stand at most so many of torch's own
+
+
+def _calling() -> tuple[object, ...]:
+    """The instruction outside of torch, or the nearest inside of it, that called the function which is recorded."""
+    frame = sys._getframe(2)
+    for _ in range(FRAMES):
+        name = frame.f_code.co_filename
+        if not name.startswith(TORCH) and name != __file__ and "weightlab" not in frame.f_globals.get("__name__", ""):
+            break
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return id(frame.f_code), frame.f_lasti
 
 
 def _kernel_axes(name: str) -> int:

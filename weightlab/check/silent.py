@@ -13,17 +13,17 @@ from weightlab.check.measures import LOOKUPS, Op
 from weightlab.check.roles import Roles
 from weightlab.check.unfed import unfed
 
+SLICES = {"__getitem__", "narrow", "select", "index_select", "gather", "split"}
+
 
 def unused(evidence: Evidence, found: Found) -> None:
     """Rows of an embedding, or of a sliced parameter, that this batch does not ask for."""
     for name, zero in evidence.zero.items():
         if not bool(zero.any()) or evidence.tree[name].shape[:1] != (zero.numel(),):
             continue
-        taken = [op for op in evidence.ops if name in op.parameters]
+        taken = [op for op in evidence.ops if name in op.parameters and not _asks_nothing(evidence, op)]
         lookups = [op for op in taken if op.used_rows is not None]
-        slices = [
-            op for op in taken if op.name in ("__getitem__", "narrow", "select", "index_select", "gather", "split")
-        ]
+        slices = [op for op in taken if op.name in SLICES]
         if not taken or len(lookups) + len(slices) < len(taken) or bool(zero.all()):
             continue
         used = torch.zeros_like(zero)
@@ -48,6 +48,15 @@ def unused(evidence: Evidence, found: Found) -> None:
                     region_text(rows),
                 )
             )
+
+
+def _asks_nothing(evidence: Evidence, op: Op) -> bool:
+    """Whether no gradient comes back through this use, such as the distances by which a code is chosen."""
+    if op.used_rows is not None or op.name in SLICES:
+        return False
+    return not op.grads and (
+        not op.is_view or all(_asks_nothing(evidence, evidence.ops[u]) for u in evidence.users[op.index])
+    )
 
 
 def silent(evidence: Evidence, found: Found) -> None:

@@ -11,8 +11,6 @@ from weightlab.check.gates import shut_gate
 from weightlab.check.measures import NORMS, RELU, Op
 from weightlab.check.zeros import all_zero_along, factors, mixes, replace_affects, upstream, weight_cause, zero_weight
 
-PRODUCT = "Multiplied by zero"
-
 
 def unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> None:
     """A gradient arrives at `op`, so what multiplies it must be zero: find who made the zeros."""
@@ -28,7 +26,18 @@ def unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> 
     if op.outside_zero and all(source.outs and source.outs[0].zero for source in evidence.data(op)):
         text = f"{op.where}: its input is exactly 0 in every cell, so {name} gets no gradient. Check the batch."
         found.add(
-            Cause("zero_path", op.path, (name,), "error", text, ("the input is all zeros",), None, "The input is zero")
+            Cause(
+                "zero_path",
+                op.path,
+                (name,),
+                "error",
+                text,
+                ("the input is all zeros",),
+                None,
+                "The input is zero",
+                op=op.index,
+                basis="input",
+            )
         )
         return
     for source in evidence.data(op):
@@ -58,7 +67,8 @@ def made_zero(evidence: Evidence, op: Op, seen: set[int], mask: Tensor | None = 
     sources = evidence.data(op)
     if op.is_view and op.outside_zero and not sources:
         text = f"{op.where}: the input is exactly 0 in every cell, so what it feeds gets no gradient. Check the batch."
-        return Cause("zero_path", op.path, (), "error", text, ("the input is all zeros",), None, "The input is zero")
+        seen_zeros, title = ("the input is all zeros",), "The input is zero"
+        return Cause("zero_path", op.path, (), "error", text, seen_zeros, None, title, op=op.index, basis="input")
     if op.is_view:
         found = (made_zero(evidence, source, seen, mask) for source in sources)
         return next((cause for cause in found if cause is not None), None)
@@ -86,10 +96,20 @@ def made_zero(evidence: Evidence, op: Op, seen: set[int], mask: Tensor | None = 
         # Such as the reverse direction behind `output[:, -1]`: it has read one step by then.
         text = f"{op.where}: its state starts at 0, and what the loss sees comes one step later, so that no state has passed yet."
         counts = ("the initial state is all zeros",)
-        return Cause("invariant", op.path, (), "info", text, counts, None, f"{op.where} has taken one step only")
+        title = f"{op.where} has taken one step only"
+        return Cause("invariant", op.path, (), "info", text, counts, None, title, op=op.index)
     text = f"{op.where}: it puts out exactly 0 in every cell, so what it feeds gets no gradient."
     return Cause(
-        "zero_path", op.path, (), "warning", text, ("largest |output| is 0",), None, f"{op.where} puts out zeros"
+        "zero_path",
+        op.path,
+        (),
+        "warning",
+        text,
+        ("largest |output| is 0",),
+        None,
+        f"{op.where} puts out zeros",
+        op=op.index,
+        basis="unexplained",
     )
 
 
@@ -121,14 +141,15 @@ def multiplied(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came:
     # Some silent units on one batch are common: worth knowing, no alarm.
     severity: Severity = "warning" if mask is None or bool(mask.all()) else "info"
     affects = (name,) if name else ()
-    return Cause("zero_path", op.path, affects, severity, text, (came,), None, PRODUCT)
+    return Cause("zero_path", op.path, affects, severity, text, (came,), None, "Multiplied by zero", op=op.index)
 
 
 def dropped(name: str, op: Op) -> Cause:
     """Dropout with p = 1."""
     text = f"{op.where}: p = 1 drops everything: neither signal nor gradient passes."
     affects = (name,) if name else ()
-    return Cause("zero_path", op.path, affects, "error", text, ("p = 1",), "Use p below 1.", "Dropout drops everything")
+    title = "Dropout drops everything"
+    return Cause("zero_path", op.path, affects, "error", text, ("p = 1",), "Use p below 1.", title, op=op.index)
 
 
 def constant(evidence: Evidence, norm: Op, source: Op, mask: Tensor) -> Cause | None:
