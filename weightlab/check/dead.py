@@ -69,7 +69,7 @@ def dead_relu(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> Cau
     earlier = _dead_before(evidence, op, meant, highest)
     if earlier is not None:
         return dead_relu(evidence, name, earlier, meant)
-    word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
+    word = op.word
     top = float(highest[dead].max())
     side = "below 0" if top < 0 else "at or below 0"
     push = pushing_bias(evidence, op, dead, highest)

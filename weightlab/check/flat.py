@@ -38,7 +38,7 @@ def saturated(evidence: Evidence, name: str, op: Op, mask: Tensor | None, came: 
     reach = max((scale.largest for scale in fed), default=None)
     units = mask.numel() if mask is not None else _units(evidence, op)
     where = mask if mask is not None else torch.ones(units, dtype=torch.bool)
-    word = "channel" if op.outs and len(op.outs[0].shape) >= 4 else "unit"
+    word = op.word
     said = f" in {units_text(where, word)}" if units else ""
     text = f"{op.where}: saturated{said}: its derivative is exactly 0 there for all {op.samples} samples"
     push = _shift(evidence, op, where) if units else None

@@ -24,34 +24,44 @@ CONTAINERS = {"", "Module", "Sequential", "ModuleList", "ModuleDict"}
 class Scale:
     """Largest absolute value of a tensor per index of its last axis, and of axis 1 where it has three axes or more.
 
+    `units` is that of the axis which counts units, where that is known.
     NaN where any cell is NaN, inf where any is infinite.
     """
 
     shape: tuple[int, ...]
     last: Tensor
     second: Tensor | None
+    units: Tensor | None = None
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Scale:
+    def of(cls, tensor: Tensor, axis: int | None = None) -> Scale:
         """Measure a floating or complex tensor on its device; no copy of it."""
         values, shape = tensor.detach(), tuple(tensor.shape)
         if values.layout is not torch.strided:
             values = values.coalesce().values() if values.layout is torch.sparse_coo else values.to_dense()
         if values.numel() == 0 or values.ndim < 2:
             return cls(shape, values.reshape(-1).abs(), None)
+        elsewhere = axis is not None and values.ndim == len(shape) and axis not in (1, values.ndim - 1)
+        units = largest(values, axis) if axis is not None and elsewhere else None
         values = _magnitude(values, 0)
         if values.ndim == 1:
-            return cls(shape, values, None)
+            return cls(shape, values, None, units)
         while values.ndim > 2:
             values = values.amax(1)
-        return cls(shape, values.amax(0), values.amax(1))
+        last, second = values.amax(0), values.amax(1)
+        if axis is not None and units is None:
+            units = second if axis == 1 else last
+        return cls(shape, last, second, units)
 
     def joined(self, other: Scale) -> Scale:
         """The scale of both together; `maximum` keeps NaN."""
         second = None
         if self.second is not None and other.second is not None and self.second.shape == other.second.shape:
             second = torch.maximum(self.second, other.second)
-        return Scale(self.shape, torch.maximum(self.last, other.last), second)
+        units = None
+        if self.units is not None and other.units is not None and self.units.shape == other.units.shape:
+            units = torch.maximum(self.units, other.units)
+        return Scale(self.shape, torch.maximum(self.last, other.last), second, units)
 
     @property
     def zero(self) -> bool:
@@ -67,7 +77,9 @@ class Scale:
         return float(self.last.max()) if self.last.numel() else 0.0
 
     def per_unit(self, units: int) -> Tensor | None:
-        """The axis that has this many units; axis 1 where both have."""
+        """The axis that counts units, else one that has this many; axis 1 where both have."""
+        if self.units is not None and self.units.numel() == units:
+            return self.units
         if self.second is not None and self.second.numel() == units:
             return self.second
         return self.last if self.last.numel() == units else None
@@ -99,6 +111,8 @@ class Op:
     parameters: tuple[str, ...] = ()
     outside: bool = False  # an argument came from outside the model: the batch, or a tensor that nobody announced
     extremes: list[Tensor] = field(default_factory=list)  # of the arguments from outside
+    fed: tuple[int, tuple[int, ...]] | None = None  # the axis that counts units in what it took, and the shape of that
+    axis: int | None = None  # the same of what it made
     place: int = 0  # the first Op that the same line of code made in the same module: in a loop, the first round's
     grad_enabled: bool = True
     saw_gradient: bool = False  # an argument was part of a graph
@@ -152,6 +166,13 @@ class Op:
         return self.outside and bool(self.extremes) and not any(bool(value) for value in self.extremes)
 
     @property
+    def word(self) -> str:
+        """What the units of its result are called."""
+        axes = len(self.outs[0].shape) if self.outs else 0
+        apart = axes >= 4 if self.axis is None else self.axis < axes - 1
+        return "channel" if apart else "unit"
+
+    @property
     def is_view(self) -> bool:
         return self.name in VIEWS
 
@@ -184,33 +205,33 @@ def _magnitude(values: Tensor, axis: int) -> Tensor:
     return torch.maximum(values.amax(axis), values.amin(axis).neg())
 
 
-def highest(values: Tensor) -> Tensor:
-    """Largest value per unit of a ReLU's input: axis 1 of images and volumes, the last axis otherwise."""
+def highest(values: Tensor, axis: int | None = None) -> Tensor:
+    """Largest value per unit of a ReLU's input. Where nobody knows: axis 1 of images and volumes, the last axis otherwise."""
     values = values.detach()
     if values.ndim < 2:
         return values.reshape(-1).clone()
-    image = values.ndim >= 4
-    values = values.amax(0)
-    if image:
-        return values.flatten(1).amax(1)
-    while values.ndim > 1:
+    if axis is None:
+        axis = 1 if values.ndim >= 4 else values.ndim - 1
+    for _ in range(axis):
         values = values.amax(0)
-    return values
+    return values.flatten(1).amax(1) if values.ndim > 1 else values
 
 
-def reaching(gradient: Tensor) -> Tensor:
-    """How many samples (axis 0) have a gradient that is not zero anywhere, per unit of axis 1 or of the last axis.
+def reaching(gradient: Tensor, axis: int | None = None) -> Tensor:
+    """How many samples (axis 0) have a gradient that is not zero anywhere, per unit.
 
-    [N, C, ...] gives [C] for images and volumes; [N, ..., C] gives [C] for all others.
+    Where nobody knows the axis: [N, C, ...] gives [C] for images and volumes; [N, ..., C] gives [C] for all others.
     """
     values = gradient.detach() != 0
     if values.ndim < 2:
         return values.reshape(-1).long()
-    if values.ndim >= 4:
-        return values.flatten(2).any(2).sum(0)
-    while values.ndim > 2:
+    if axis is None:
+        axis = 1 if values.ndim >= 4 else values.ndim - 1
+    if axis == 0:  # one sample alone
+        return values.flatten(1).any(1).long()
+    for _ in range(axis - 1):
         values = values.any(1)
-    return values.sum(0)
+    return (values.flatten(2).any(2) if values.ndim > 2 else values).sum(0)
 
 
 def extremes(tensor: Tensor) -> list[Tensor]:

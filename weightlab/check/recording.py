@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from weightlab.check.axes import kernel_axes, unit_axis
 from weightlab.check.measures import (
     LOOKUPS,
     RELU,
@@ -183,8 +184,20 @@ class Recording(TorchFunctionMode):
             if name == "__setitem__":
                 made = [args[0]]
             if made and not (len(made) == 1 and self._sandbox.stands_for(made[0]) and not written):
+                if self.measures and made:
+                    op.axis = self._axis(op, args, kwargs, tuple(made[0].shape))
                 self._finish(op, made)
         return result
+
+    def _axis_of(self, tensor: Tensor) -> int | None:
+        maker = self._makers.get(id(tensor))
+        return self.ops[maker[1]].axis if maker is not None and maker[0]() is tensor else None
+
+    def _axis(self, op: Op, args: Any, kwargs: dict[str, Any], shape: tuple[int, ...]) -> int | None:
+        try:
+            return unit_axis(op.name, args, kwargs, op.fed, shape)
+        except Exception:  # a call of a form that we do not know
+            return None
 
     def _called(self, name: str, taken: list[Tensor], args: Any, kwargs: dict[str, Any]) -> Op:
         """An Op with what its arguments say. Before the call: an in-place function returns the tensor that it took."""
@@ -195,8 +208,11 @@ class Recording(TorchFunctionMode):
         op.samples = taken[0].shape[0] if taken and taken[0].ndim else 1
         if not all(map(measurable, taken)):
             return op
+        if self.measures:
+            known = ((self._axis_of(tensor), tuple(tensor.shape)) for tensor in taken)
+            op.fed = next(((axis, shape) for axis, shape in known if axis is not None), None)
         if self.measures and name in RELU and taken and taken[0].is_floating_point() and taken[0].numel():
-            op.highest = highest(taken[0])
+            op.highest = highest(taken[0], self._axis_of(taken[0]))
         if name in LOOKUPS and len(taken) >= 2:
             op.used_rows = used_rows(taken[0], taken[1].shape[0], _argument(args, kwargs, 2, "padding_idx", name))
         if "dropout" in name:
@@ -225,9 +241,9 @@ class Recording(TorchFunctionMode):
                     self._give_up(op)
                     return
                 if self.measures:
-                    op.outs.append(Scale.of(tensor))
+                    op.outs.append(Scale.of(tensor, op.axis if tensor is made[0] else None))
                 if tensor.requires_grad and not tensor.is_leaf and (self.measures or op.bias):
-                    tensor.register_hook(self._keep_gradient(op))
+                    tensor.register_hook(self._keep_gradient(op, tuple(made[0].shape)))
         except Exception:
             self._give_up(op)
 
@@ -236,20 +252,20 @@ class Recording(TorchFunctionMode):
         op.outs.clear()
         op.tracked = True  # what is not known is not called a cut
 
-    def _keep_gradient(self, op: Op) -> Callable[[Tensor | None], None]:
+    def _keep_gradient(self, op: Op, shape: tuple[int, ...]) -> Callable[[Tensor | None], None]:
         def hook(gradient: Tensor | None) -> None:
             # The forward differentiates on its own, as a gradient penalty does; nothing arrives at one of several results.
             if self.live or gradient is None:
                 return
             try:
                 if self.measures:
-                    op.grads.append(Scale.of(gradient))
+                    op.grads.append(Scale.of(gradient, op.axis if tuple(gradient.shape) == shape else None))
                     if op.parameters:
-                        op.reaching.append(reaching(gradient))
+                        op.reaching.append(reaching(gradient, op.axis if tuple(gradient.shape) == shape else None))
                 if op.bias:
                     op.spread.append(torch.linalg.vector_norm(gradient.detach(), dtype=wide(gradient)))
                     axis = (
-                        gradient.ndim - 1 if op.name == "linear" else max(gradient.ndim - _kernel_axes(op.name) - 1, 0)
+                        gradient.ndim - 1 if op.name == "linear" else max(gradient.ndim - kernel_axes(op.name) - 1, 0)
                     )
                     op.terms += gradient.numel() // max(1, gradient.shape[axis])
                     op.epsilon = max(op.epsilon, torch.finfo(gradient.dtype).eps)
@@ -337,10 +353,6 @@ def _calling() -> tuple[object, ...]:
             break
         frame = frame.f_back
     return id(frame.f_code), frame.f_lasti
-
-
-def _kernel_axes(name: str) -> int:
-    return next((axes for axes in (1, 2, 3) if name.endswith(f"{axes}d")), 2)
 
 
 # Where functions take what they add to the product.
