@@ -115,3 +115,20 @@ def test_an_overflow_that_is_made_finite_again_is_named():
     assert cause.kind == "nonfinite_activation"
     assert cause.text.startswith("Gate (exp): what it puts out is not finite, from values of up to 100.")
     assert "overflows" in cause.title
+
+
+def test_units_of_the_output_are_alike_where_their_targets_are():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 12))
+    for parameter in model[2].parameters():
+        nn.init.zeros_(parameter)
+    x, y = torch.randn(32, 8), torch.randn(32, 12)
+    y[:, :4] = 1.0
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+    found = wl.Lab(model, batch=(x, y), loss=F.mse_loss).diagnose()
+    assert [f.severity for f in found.of("duplicate_units")] == ["info"]
+    assert found.serious == []

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from weightlab.check.evidence import Evidence, region_text, units_text
+from weightlab.check.evidence import Evidence, Severity, region_text, units_text
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.finding import Finding
 from weightlab.check.repairs import redraw
@@ -83,8 +83,10 @@ def _alike(tree: ParameterTree, layer: Layer, scheme: Scheme, value: Tensor) -> 
     title = f"{count} of {units} {word}s are copies"
     repair = redraw(tree, layer, scheme, copies, "Draw the copies anew")
     region = region_text(copies, layer.axis)
+    # Units of the output learn what their targets say: alike where those are, as classes that never occur.
+    severity: Severity = "info" if layer.ops and layer.roles == {"loss"} else "warning"
     return Finding(
-        "duplicate_units", layer.name, (layer.name,), "warning", text, seen, repair, title, layer.name, region
+        "duplicate_units", layer.name, (layer.name,), severity, text, seen, repair, title, layer.name, region
     )
 
 
