@@ -238,3 +238,56 @@ def test_a_hold_comes_and_goes_from_another_thread_while_a_loop_trains() -> None
     lab.steps.unwatch()
     assert not failed
     assert steps
+
+
+class HaltingSGD(torch.optim.SGD):
+    """Stops in the midst of its first step: one half of the parameters has moved."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        super().__init__(parameters, 0.5)
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        super().step()
+        self.reached.set()
+        assert self.go.wait(PATIENCE)
+        return super().step()
+
+
+def test_an_edit_waits_for_the_optimizers_step_that_it_meets() -> None:
+    model = net()
+    optimizer = HaltingSGD(list(model.parameters()))
+    lab = wl.Lab(model, optimizer=optimizer)
+    F.cross_entropy(model(BATCH[0]), BATCH[1]).backward()
+    trains = threading.Thread(target=optimizer.step)
+    trains.start()
+    assert optimizer.reached.wait(PATIENCE)
+    edits = threading.Thread(target=lab["0.bias"].zero_)
+    edits.start()
+    edits.join(0.3)
+    assert edits.is_alive()
+    optimizer.go.set()
+    for thread in (edits, trains):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert not lab["0.bias"].value.any()
+    lab.steps.unwatch()
+
+
+def test_the_optimizers_step_waits_for_an_edit_that_began_before_it() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    lab = wl.Lab(model, optimizer=optimizer)
+    F.cross_entropy(model(BATCH[0]), BATCH[1]).backward()
+    lab.steps.watch(optimizer)
+    trains = threading.Thread(target=optimizer.step)
+    with lab.lock:
+        before = lab["0.weight"].value
+        trains.start()
+        trains.join(0.2)
+        assert torch.equal(lab["0.weight"].value, before)
+    trains.join(PATIENCE)
+    assert not torch.equal(lab["0.weight"].value, before)
+    lab.steps.unwatch()
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks

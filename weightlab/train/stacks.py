@@ -39,7 +39,7 @@ class Found:
     Attributes:
         thread: that trains.
         graphs: outputs or losses whose backward has not come.
-        running: it is in the midst of a forward or a backward now.
+        running: it is in the midst of a forward, a backward or an optimizer's step now.
     """
 
     thread: threading.Thread
@@ -47,21 +47,29 @@ class Found:
     running: bool
 
 
-def step_on_another_thread(model: nn.Module) -> Found | None:
-    """The thread beside this one that holds a graph of the model in training mode, if there is one."""
+def step_on_another_thread(model: nn.Module, optimizer: object = None) -> Found | None:
+    """The thread beside this one that holds a graph of the model in training mode or runs the optimizer, if there is one."""
     threads = {thread.ident: thread for thread in threading.enumerate()}
-    if len(threads) == 1 or not model.training or not _has_graph(model):
+    if len(threads) == 1:
+        return None
+    if optimizer is not None:
+        for ident, frame in sys._current_frames().items():
+            stepping = any(each.f_locals.get("self") is optimizer for each in _frames(frame))
+            if stepping and ident != threading.get_ident() and ident in threads:
+                return Found(threads[ident], (), running=True)
+    if not model.training or not _has_graph(model):
         return None
     ours = {id(parameter) for parameter in model.parameters()}
     for ident, frame in sys._current_frames().items():
         if ident == threading.get_ident() or ident not in threads:
             continue
         stack = list(_frames(frame))
-        running = any(_runs(each, model) for each in stack)
+        if any(_runs(each, model) for each in stack):  # its graph is not looked at: a backward may be freeing it
+            return Found(threads[ident], (), running=True)
         held = {id(tensor): tensor for each in stack for tensor in _locals(each) if tensor.grad_fn is not None}
         graphs = [tensor for tensor in held.values() if _leads_to(tensor, ours)]
-        if running or graphs:
-            return Found(threads[ident], tuple(graph for graph in graphs if not _is_spent(graph)), running)
+        if graphs:
+            return Found(threads[ident], tuple(graph for graph in graphs if not _is_spent(graph)), running=False)
     return None
 
 

@@ -6,7 +6,7 @@ forward of the model in training mode until the optimizer's step or `lab.step()`
 there were several) is gone, or until its cell or thread has ended. After a backward the optimizer's step is awaited a moment,
 although the graph is gone. Where the optimizer is not known, a step is also over at the next forward, if every graph has had
 its backward by then. What another thread asks for waits, and is done on the training thread at that point; a forward that
-begins meanwhile waits for it.
+begins meanwhile waits for it, and so does the optimizer's step.
 
 The hooks are there only while a page is, after `lab.steps.watch(optimizer)`, or once something was asked for on another thread
 than the Lab was made on, or beside a thread that uses the model; a step that this meets is found on the stack of its thread
@@ -103,6 +103,7 @@ class Steps:
             if self._after is None or self._after.optimizer is not optimizer:
                 self._after = AfterStep(optimizer)
             self._after.put("waiting", gate.stepped)
+            self._after.wait_before(gate.steps)
 
     def _can_follow(self) -> bool:
         # Inside a module that is compiled in place the hooks would be compiled, too.
@@ -115,6 +116,7 @@ class Steps:
             handle.remove()
         self._handles.clear()
         if self._after is not None:
+            self._after.wait_before(None)
             self._after.put("waiting", None)
         self._forget()
 
@@ -203,14 +205,17 @@ class Steps:
     def _meets_a_step(self) -> bool:
         """Whether one is in flight elsewhere; where nobody has followed so far, one is looked for."""
         if not self._handles and self._can_follow():
-            found = step_on_another_thread(self._model)
+            found = self._look()
             optimizer = None if self._after is None else self._after.optimizer
             things = [thing for thing in (self._model, optimizer) if thing is not None]
             # Without a step a forward may begin before what is asked for is done: the hooks make it wait.
             if found is not None or threading.get_ident() != self._home or is_used_beside(*things):
                 self.watch(optimizer)
-                self._take_over(found)
+                self._take_over(self._look())  # again: what has begun since then has not met the hooks
         return self.elsewhere
+
+    def _look(self) -> Found | None:
+        return step_on_another_thread(self._model, None if self._after is None else self._after.optimizer)
 
     def _take_over(self, found: Found | None) -> None:
         """Follow a step that has begun without the hooks."""
@@ -260,7 +265,7 @@ class Steps:
         self._waiting.append(asked)
         while not asked.begun:
             if self._unsure:
-                self._take_over(step_on_another_thread(self._model))
+                self._take_over(self._look())
             if not self.elsewhere:
                 self._waiting.remove(asked)
                 return False
@@ -288,6 +293,12 @@ class _Gate:
             return
         made = (tensor for tensor in tensors_in(output) if tensor.grad_fn is not None)
         steps._forward_ends(next(made, None) if module.training else None)
+
+    def steps(self) -> None:
+        """The optimizer's step waits for an edit or a check that goes on now."""
+        if self._steps is not None:
+            with self._steps._lock:
+                pass
 
     def stepped(self) -> None:
         if self._steps is not None:
