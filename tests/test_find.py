@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from weightlab.errors import Cancelled
+from weightlab.progress import Progress
 from weightlab.see import find as module
+from weightlab.see import reading
 from weightlab.see.find import find
 from weightlab.see.table import as_torch, as_tsv
 
@@ -96,3 +99,40 @@ def test_cells_copied_as_torch_code_are_the_same_cells(tensor: Tensor) -> None:
 def test_tab_separated_rows_are_the_last_axis() -> None:
     assert as_tsv(torch.arange(12).view(2, 2, 3)) == "0\t1\t2\n3\t4\t5\n6\t7\t8\n9\t10\t11"
     assert as_tsv(torch.tensor(0.1)) == "0.1"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int8], ids=str)
+def test_a_large_tensor_is_searched_in_the_same_order_by_compiled_loops(dtype: torch.dtype) -> None:
+    tensor = (torch.randn(130, 257, generator=torch.Generator().manual_seed(1)) * 9).round().to(dtype)
+    if dtype.is_floating_point:
+        tensor[3, 3], tensor[5, 5], tensor[7, 7] = math.nan, math.inf, -math.inf
+    reading.moments(tensor, 0.0, patient=True)  # the loops are there from here on
+    transposed = tensor.t().contiguous().t()  # these cells are not in a row: torch searches them
+    for what in ("largest", "smallest", "magnitude", "nearest"):
+        for back in (False, True):
+            at: int | None = None if not back else 20_000
+            for _ in range(4):
+                ours, other = find(tensor, what, at, 1.25, back), find(transposed, what, at, 1.25, back)
+                assert ours == other
+                at = ours
+
+
+def test_whole_numbers_are_told_apart_that_float64_cannot() -> None:  # S1
+    large = torch.tensor([2**53, 2**53 + 1, 2**53, -(2**63), 2**63 - 1])
+    assert walk(large, "largest") == [4, 1, 0, 2, 3]
+    assert walk(large, "smallest") == [3, 0, 2, 1, 4]
+    assert walk(large, "magnitude") == [3, 4, 1, 0, 2]
+    assert walk(large, "nearest", value=float(2**53)) == [0, 2, 1, 4, 3]
+    unsigned = torch.tensor([2**53, 2**53 + 1, 0], dtype=torch.uint64)
+    assert walk(unsigned, "largest") == walk(unsigned, "magnitude") == [1, 0, 2]
+    assert walk(unsigned, "nearest", value=1.0) == [2, 0, 1]
+
+
+@pytest.mark.parametrize("what", ["largest", "nearest", "nan"])
+def test_a_search_says_how_far_it_is_and_can_be_cancelled(what: str) -> None:
+    told: list[int] = []
+    tensor = torch.ones(100, 7)
+    with Progress(lambda done, total, words: told.append(done)).listening() as progress:
+        progress.cancel()
+        with pytest.raises(Cancelled, match="searching 700 cells"):
+            find(tensor, what)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from weightlab.see.glance import glance
 from weightlab.see.numbers import parse_number, texts
-from weightlab.see.summary import SAMPLE, summarize
+from weightlab.see.summary import QUANTILES, SAMPLE, summarize
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int64,
@@ -147,3 +148,37 @@ def test_what_is_no_number_is_refused(text: object) -> None:
 
     with pytest.raises(EditRefused, match="is no number"):
         parse_number(text, "w [3]")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 16, 17, 34, 64])
+def test_no_period_of_a_weight_meets_the_cells_of_a_sample(period: int) -> None:  # S1, S2
+    cells = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(3))
+    cells[:, ::period] = 0
+    for tensor in (cells, cells.t(), cells.flatten()):
+        made = summarize(tensor, exact=False)
+        assert made.sampled <= 65536
+        assert not made.exact
+        assert abs(made.zero / made.count - float((tensor == 0).double().mean())) < 0.01
+        assert abs(made.std - float(tensor.double().std())) < 0.02
+        seen = glance(tensor)
+        assert abs(seen.zero / seen.count - float((tensor == 0).double().mean())) < 0.02
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.bool,
+     torch.int16, torch.int64, torch.uint32, torch.complex64],
+)  # fmt: skip
+def test_quantiles_are_over_every_cell(dtype: torch.dtype) -> None:  # S1
+    cells = torch.randn(311, 407, generator=torch.Generator().manual_seed(4)) * 50
+    cells = cells.clamp(0 if dtype is torch.uint32 else -100, 100)
+    cells[::3] = 0.0
+    if dtype.is_floating_point or dtype.is_complex:
+        cells[0, 0], cells[1], cells[2, :7], cells[5:90:7] = math.nan, math.inf, -math.inf, -0.0
+    cells = cells.to(dtype)
+    for tensor in (cells, cells.t(), cells[:, ::2][:, :180]):
+        real = tensor.abs() if tensor.is_complex() else tensor
+        ordered = real.double().flatten().sort().values
+        ordered = ordered[ordered.isfinite()].tolist()
+        expected = [(q, ordered[max(math.ceil(q * len(ordered)), 1) - 1]) for q in QUANTILES]
+        assert list(summarize(tensor).quantiles) == expected

@@ -71,7 +71,7 @@ class Handle:
         return torch.Size(self.region.view_shape)
 
     def summary(self, view: str = "value") -> Summary:
-        """Exact statistics of the cells, in a view as in `plot`. Cost: about ten passes over them in float64."""
+        """Exact statistics of the cells, in a view as in `plot`. Cost: a few passes over them, none of which copies them."""
         with self._lab.lock:
             return summarize(self._cells(view))
 

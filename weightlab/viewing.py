@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -13,6 +14,7 @@ from weightlab.edit.entry import CellPatch
 from weightlab.errors import EditRefused
 from weightlab.model import dtypes
 from weightlab.part import Part
+from weightlab.see.ends import ends
 from weightlab.train.optimizer_state import moments_of
 from weightlab.train.updates import Updates
 
@@ -143,7 +145,8 @@ class Viewing(Part):
                     continue
                 version = self._version(info.name)
                 if self._extremes.get(info.name, (None,))[0] != version:
-                    self._extremes[info.name] = version, _finite_extremes(self.tree.tensor(info.name).detach())
+                    seen = ends(self.tree.tensor(info.name))
+                    self._extremes[info.name] = version, None if math.isnan(seen.low) else (seen.low, seen.high)
             found = [pair for name, (_, pair) in self._extremes.items() if pair is not None and name in self.tree]
         return (min(low for low, _ in found), max(high for _, high in found)) if found else (0.0, 0.0)
 
@@ -231,17 +234,3 @@ def _difference(now: Tensor, then: Tensor) -> Tensor:
         if bool((rough.abs() >= 2.0**62).any()):
             return rough
     return now.to(wide) - then.to(wide)
-
-
-def _finite_extremes(tensor: Tensor) -> tuple[float, float] | None:
-    if not tensor.numel():
-        return None
-    values = dtypes.real(tensor)
-    values = (
-        values.float() if values.dtype.itemsize == 1 else values.double() if values.dtype in dtypes.SIGNED else values
-    )
-    low, high = (float(end) for end in torch.aminmax(values))
-    if low - low == 0 and high - high == 0:
-        return low, high
-    good = values[values.isfinite()]
-    return (float(good.min()), float(good.max())) if good.numel() else None

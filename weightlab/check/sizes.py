@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from weightlab.check.measures import Op, largest, wide
 from weightlab.model.sharded import is_sharded
 from weightlab.model.tree import ParameterTree
-from weightlab.see.glance import spread
+from weightlab.see.sample import spread
 
 # A gradient is weak when its root mean square is below this share of the largest one that arrived before it, that is
 # nearer to the loss: the machine epsilon of float32. With the learning rate at which that parameter moves by its own

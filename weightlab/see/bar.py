@@ -16,7 +16,8 @@ from torch import Tensor
 from weightlab.model import dtypes
 from weightlab.model.storage import writing
 from weightlab.progress import report
-from weightlab.see.summary import pieces, spread
+from weightlab.see.pieces import pieces
+from weightlab.see.sample import spread
 
 EXACT_UP_TO = 1 << 28  # more cells take over a second
 SAMPLE = 1 << 18  # a search among edges takes a hundred times as long a cell as a comparison

@@ -1,6 +1,6 @@
 """A tensor at a glance: its numbers for a row of the tree, and its picture for a tile of the map.
 
-Both cost about the same for a bias and for an embedding: a large tensor is looked at through a strided sample, and says so.
+Both cost about the same for a bias and for an embedding: a large tensor is looked at through a sample, and says so.
 What must not be missed is not sampled: one fast pass finds the extremes and whether NaN or inf are among the cells.
 """
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from weightlab.model import dtypes
 from weightlab.model.storage import apart, writing
 from weightlab.see.bins import reduce
+from weightlab.see.ends import ends
 from weightlab.see.layout import Layout
+from weightlab.see.sample import spread, thinned
 
 BARS = 24
 SIDE = 32
@@ -89,7 +91,8 @@ def glance(tensor: Tensor) -> Glance:
             if good.size:
                 low, high = float(good.min()), float(good.max())
         else:
-            low, high, nan, inf = _screen(tensor)
+            found = ends(tensor)
+            low, high, nan, inf = found.low, found.high, found.nan, found.inf
             if nan or inf:
                 good = cells[np.isfinite(cells)]
     scale = count / looked.numel() if looked.numel() else 1.0
@@ -104,44 +107,9 @@ def glance(tensor: Tensor) -> Glance:
     return Glance(count, nan, inf, zero, low, high, mean, std, l2, left, right, bars, looked.numel())
 
 
-def spread(tensor: Tensor, most: int, axes: tuple[int, ...] | None = None) -> Tensor:
-    """At most about `most` cells, evenly spread over the given axes (all by default): a strided view."""
-    steps = [1] * tensor.ndim
-    among = tuple(range(tensor.ndim)) if axes is None else axes
-    while among and math.prod(-(-size // step) for size, step in zip(tensor.shape, steps, strict=True)) > most:
-        axis = max(among, key=lambda a: -(-tensor.shape[a] // steps[a]))
-        if steps[axis] >= tensor.shape[axis]:
-            break
-        # Odd steps: an even one would see only one half of interleaved weights, such as rotary pairs.
-        steps[axis] += 2 if steps[axis] < 16 else steps[axis] // 16 * 2
-    return tensor[tuple(slice(None, None, step) for step in steps)]
-
-
 def _numbers(cells: Tensor) -> np.ndarray:
     """float64 cells in one row, on the CPU."""
     return apart(dtypes.real(cells).reshape(-1).to(torch.float64).cpu()).numpy()
-
-
-def _screen(tensor: Tensor) -> tuple[float, float, int, int]:
-    """Finite extremes, and how many cells are NaN and inf: one fast pass where all are finite."""
-    plain = not tensor.is_complex() and tensor.dtype.itemsize > 1 and tensor.dtype not in dtypes.SIGNED
-    if plain or tensor.dtype in (torch.int8, torch.uint8):
-        low, high = (float(end) for end in torch.aminmax(tensor))
-        if math.isfinite(low) and math.isfinite(high):
-            return low, high, 0, 0
-    low, high, nan, inf = math.inf, -math.inf, 0, 0
-    rows = max(1, (1 << 21) * tensor.shape[0] // tensor.numel())
-    for piece in tensor.split(rows):
-        cells = dtypes.real(piece)
-        cells = cells.double() if cells.dtype.itemsize != 4 else cells
-        finite = cells.isfinite()
-        kept = cells[finite]
-        if kept.numel():
-            low, high = min(low, float(kept.min())), max(high, float(kept.max()))
-        if kept.numel() < cells.numel():
-            missing = int(cells.isnan().sum())
-            nan, inf = nan + missing, inf + cells.numel() - kept.numel() - missing
-    return (low, high, nan, inf) if low <= high else (math.nan, math.nan, nan, inf)
 
 
 def _moments(good: np.ndarray) -> tuple[float, float, float]:
@@ -180,7 +148,7 @@ def thumbnail(tensor: Tensor, layout: Layout) -> Thumbnail:
         if not tensor.numel():
             return Thumbnail(0, 0, b"", 0.0, False)
         inner = (*layout.rows, *layout.columns)
-        looked = spread(tensor, _PICTURE_SAMPLE, inner if layout.facets else None)
+        looked = thinned(tensor, _PICTURE_SAMPLE, inner if layout.facets else None)
         small = replace(layout, shape=tuple(looked.shape))
         height, width = small.sheet
         cells, real = small.cut(looked, 0, height, 0, width)

@@ -94,7 +94,7 @@ def planes(
         cells = cells.contiguous()
     stride = cells.stride(0) if rows > 1 else columns
     source = _source(cells.as_strided(((rows - 1) * stride + columns,), (1,)))
-    compiled = _ready(source, cells.numel(), patient)
+    compiled = ready(source, cells.numel(), patient)
     if compiled is None:
         return None
     shape = -(-rows // tall), -(-columns // wide)
@@ -109,7 +109,7 @@ def planes(
         return spoilt
 
     step = max(1, _PIECE // max(1, columns * tall))
-    spoilt = sum(_spread(part, shape[0], step))
+    spoilt = sum(in_parts(part, shape[0], step))
     return mean, low, high, rms, *((flags, missing) if spoilt else (None, None))
 
 
@@ -132,8 +132,8 @@ def moments(tensor: Tensor, pivot: float, *, patient: bool = False) -> Moments |
 
     Squares that overflow float64 are infinite: then a pass over scaled numbers has to follow.
     """
-    source = _line(tensor)
-    compiled = None if source is None else _ready(source, tensor.numel(), patient)
+    source = line(tensor)
+    compiled = None if source is None else ready(source, tensor.numel(), patient)
     if source is None or compiled is None:
         return None
     lanes = np.empty(0, source.exact)
@@ -144,7 +144,7 @@ def moments(tensor: Tensor, pivot: float, *, patient: bool = False) -> Moments |
         compiled.moments(source.cells, kind, source.table, first, last, pivot, lanes, out)
         return out
 
-    parts = np.array(_spread(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"))
+    parts = np.array(in_parts(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"))
     # Sums of pieces as exactly as float64 can.
     sums: list[float] = [
         math.fsum(column) if np.isfinite(column).all() else float(column.sum()) for column in parts[:, 2:].T
@@ -156,8 +156,8 @@ def moments(tensor: Tensor, pivot: float, *, patient: bool = False) -> Moments |
 
 def histogram(tensor: Tensor, low: float, high: float, bins: int, *, patient: bool = False) -> Array | None:
     """Counts of the finite cells in equal bins from `low` to `high`, which all of them lie in."""
-    source = _line(tensor)
-    compiled = None if source is None else _ready(source, tensor.numel(), patient)
+    source = line(tensor)
+    compiled = None if source is None else ready(source, tensor.numel(), patient)
     if source is None or compiled is None:
         return None
 
@@ -168,7 +168,7 @@ def histogram(tensor: Tensor, low: float, high: float, bins: int, *, patient: bo
         compiled.histogram(source.cells, kind, source.table, first, last, low / 2, scale, counts)
         return counts
 
-    return np.sum(_spread(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"), axis=0)
+    return np.sum(in_parts(part, tensor.numel(), _PIECE, f"counting {tensor.numel():,} cells"), axis=0)
 
 
 def lines(tensor: Tensor, axis: int, *, patient: bool = False) -> Array | None:
@@ -180,8 +180,8 @@ def lines(tensor: Tensor, axis: int, *, patient: bool = False) -> Array | None:
     """
     if not tensor.is_contiguous() or not tensor.numel():
         return None
-    source = _line(tensor)
-    compiled = None if source is None else _ready(source, tensor.numel(), patient)
+    source = line(tensor)
+    compiled = None if source is None else ready(source, tensor.numel(), patient)
     if source is None or compiled is None:
         return None
     from weightlab.see import compiled_lines
@@ -197,17 +197,17 @@ def lines(tensor: Tensor, axis: int, *, patient: bool = False) -> Array | None:
 
     if outer == 1 and size >= pieces:  # each index by itself: all write into one result
         shared = np.zeros((5, size))
-        _spread(lambda a, b: take(shared, (0, 1), (a, b), (0, inner)), size, -(-size // pieces), words)
+        in_parts(lambda a, b: take(shared, (0, 1), (a, b), (0, inner)), size, -(-size // pieces), words)
         return shared
     # Parts of every index: each has a result of its own, which must stay small beside the tensor.
     pieces = max(1, min(pieces, _RESULTS // size))
     if outer >= inner:
-        parts = _spread(
+        parts = in_parts(
             lambda a, b: take(np.zeros((5, size)), (a, b), (0, size), (0, inner)), outer, -(-outer // pieces), words
         )
     else:
         step = max(-(-inner // pieces), min(inner, compiled_lines.LONG))
-        parts = _spread(lambda a, b: take(np.zeros((5, size)), (0, outer), (0, size), (a, b)), inner, step, words)
+        parts = in_parts(lambda a, b: take(np.zeros((5, size)), (0, outer), (0, size), (a, b)), inner, step, words)
     made = np.sum(parts, axis=0)
     made[2] = np.max([part[2] for part in parts], axis=0)
     return made
@@ -226,7 +226,7 @@ def _supported(tensor: Tensor) -> bool:
     return real and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
 
 
-def _line(tensor: Tensor) -> Source | None:
+def line(tensor: Tensor) -> Source | None:
     """All cells as one line in any order: of a dense tensor its memory, whatever its strides."""
     if tensor.numel() < WORTH_CELLS or not _supported(tensor):
         return None
@@ -238,19 +238,19 @@ def _line(tensor: Tensor) -> Source | None:
     return _source(tensor.as_strided((tensor.numel(),), (1,)))
 
 
-def _source(line: Tensor) -> Source:
-    if line.dtype in _PLAIN:
-        return Source(apart(line).numpy(), "PLAIN", np.zeros(256, np.float32))
-    if line.dtype.itemsize == 2:
-        kind = "BFLOAT" if line.dtype is torch.bfloat16 else "HALF"
-        return Source(apart(line.view(torch.int16)).numpy().view(np.uint16), kind, np.zeros(256, np.float32))
+def _source(cells: Tensor) -> Source:
+    if cells.dtype in _PLAIN:
+        return Source(apart(cells).numpy(), "PLAIN", np.zeros(256, np.float32))
+    if cells.dtype.itemsize == 2:
+        kind = "BFLOAT" if cells.dtype is torch.bfloat16 else "HALF"
+        return Source(apart(cells.view(torch.int16)).numpy().view(np.uint16), kind, np.zeros(256, np.float32))
     # One byte: booleans, small integers and the float8 types have 256 values at most.
     codes = torch.arange(256, dtype=torch.uint8)
-    table = codes.view(line.dtype) if line.dtype is not torch.bool else codes > 0
-    return Source(apart(line.view(torch.uint8)).numpy(), "TABLE", table.float().numpy())
+    table = codes.view(cells.dtype) if cells.dtype is not torch.bool else codes > 0
+    return Source(apart(cells.view(torch.uint8)).numpy(), "TABLE", table.float().numpy())
 
 
-def _ready(source: Source, cells: int, patient: bool) -> Compiled | None:
+def ready(source: Source, cells: int, patient: bool) -> Compiled | None:
     future = _future(source)
     if not future.done() and not (patient or cells > WAIT_CELLS):
         return None
@@ -270,7 +270,7 @@ def _future(source: Source) -> Future[Compiled]:
 def _compile(source: Source) -> Compiled | None:
     """Compile by calling, on one cell. None where numba is missing, or has no place to keep what it made."""
     try:
-        from weightlab.see import compiled, compiled_lines
+        from weightlab.see import compiled, compiled_lines, compiled_search
     except (ImportError, RuntimeError, OSError):
         return None
     loops: Compiled = compiled
@@ -281,10 +281,25 @@ def _compile(source: Source) -> Compiled | None:
     loops.moments(line, kind, table, 0, 1, 0.0, np.empty(0, source.exact), np.zeros(8))
     loops.histogram(line, kind, table, 0, 1, 0.0, 1.0, np.zeros(2, np.int64))
     compiled_lines.lines(line, kind, table, 1, 1, np.empty(0, source.exact), 0, 1, 0, 1, 0, 1, np.zeros((5, 1)))
+    codes, none = line.view(f"u{line.itemsize}"), np.empty(0, np.uint64)
+    compiled_search.digits(codes, 0, 1, 0, 0, np.zeros(1 << 16, np.uint8), none, np.zeros((1, 1 << 16), np.int32))
+    compiled_search.best(line, kind, table, 0, 1, 0, 0.0, 1.0, np.inf, -1, np.empty(2))
     return loops
 
 
-def _spread(run: Callable[[int, int], Any], count: int, step: int, words: str = "") -> list[Any]:
+def added(run: Callable[[int, int], Array], count: int, step: int, words: str) -> Array:
+    """The sum of what `run(first, last)` counts in parts of all of `count`; a few parts are kept at a time."""
+    several = step * 16
+    made: Array = 0
+    for start in range(0, count, several):
+        report(start, count, words)
+        here = min(several, count - start)
+        parts = in_parts(lambda a, b, at=start: run(at + a, at + b), here, step)  # type: ignore[misc]
+        made = made + np.sum(parts, axis=0, dtype=np.int64)
+    return made
+
+
+def in_parts(run: Callable[[int, int], Any], count: int, step: int, words: str = "") -> list[Any]:
     """`run(first, last)` over all of `count`, on as many threads as torch uses."""
     if count <= step:
         return [run(0, count)]

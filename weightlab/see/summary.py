@@ -19,15 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weightlab.model import dtypes
 from weightlab.model.storage import apart, writing
 from weightlab.progress import report
 from weightlab.see import reading
+from weightlab.see.ends import Ends
+from weightlab.see.ends import ends as ends_of
+from weightlab.see.pieces import chunks, real
+from weightlab.see.quantiles import quantiles, ranks
+from weightlab.see.sample import spread
 
 BINS = 64
 SAMPLE = 1 << 16
 QUANTILES = (0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995)
-_CHUNK = 1 << 21
 _LEAST = 2.0**-1022  # of float64 without loss: the inverse of what is less may be infinite
 
 
@@ -48,9 +51,8 @@ class Summary:
         count: cells; `nan`, `inf`, `zero`: how many of each.
         min, max, mean, std, l2: over finite cells, NaN where there are none. `std` is the standard deviation of the
             cells themselves (divided by n). With `exact` False the extremes are still over all cells.
-        quantiles: `(q, value)`, values that cells have: the least one with at least the share q of the cells up to it. Always
-            from at most `SAMPLE` cells evenly spread when there are more.
-        exact: whether every cell entered everything but the quantiles.
+        quantiles: `(q, value)`, values that cells have: the least one with at least the share q of the finite cells up to it.
+        exact: whether every cell entered everything.
         sampled: how many cells were looked at.
     """
 
@@ -95,11 +97,16 @@ def summarize(
         with np.errstate(over="ignore"):  # an infinite pivot is none
             pivot = float(finite.mean()) if finite.size else 0.0
         counted = _counted(looked, pivot)
-        low, high = (counted.low, counted.high) if looked is tensor else ends or _extremes(tensor)
+        whole = looked is tensor
+        low, high = counted.low, counted.high
+        if not whole:
+            seen = ends or ends_of(tensor)
+            low, high = (seen.low, seen.high) if isinstance(seen, Ends) else seen
         histogram = _histogram(looked, counted, low, high, bins, tensor.numel() / max(looked.numel(), 1))
+        told = quantiles(tensor, QUANTILES) if whole and tensor.numel() > SAMPLE else _quantiles(finite)
     return Summary(
         **_numbers(tensor, looked, counted, low, high),
-        quantiles=_quantiles(finite),
+        quantiles=tuple(zip(QUANTILES, told, strict=True)) if told else (),
         histogram=histogram,
         exact=looked.numel() == tensor.numel(),
         sampled=looked.numel(),
@@ -194,15 +201,21 @@ def _moments(looked: Tensor, pivot: float) -> reading.Moments:
 def _scaled(looked: Tensor, low: float, high: float, number: int) -> tuple[float, float, float]:
     """Mean, std and l2 of numbers divided by a power of two near the largest: 1e200 has no square, nor has 1e-200."""
     scale = math.ldexp(1.0, math.frexp(max(abs(low), abs(high)))[1] - 1)
-    good = [chunk[chunk.isfinite()] / scale for chunk in chunks(looked)]
-    mean = math.fsum(float(part.sum()) for part in good) / number
-    squares = math.fsum(float(part.dot(part)) for part in good)
-    centred = math.fsum(float((part - mean).square().sum()) for part in good)
+
+    def scaled() -> Iterator[Tensor]:
+        done = 0
+        for chunk in chunks(looked):
+            report(done, looked.numel(), f"counting {looked.numel():,} cells")
+            done += chunk.numel()
+            yield chunk[chunk.isfinite()] / scale
+
+    sums, squared = [], []
+    for part in scaled():
+        sums.append(float(part.sum()))
+        squared.append(float(part.dot(part)))
+    mean, squares = math.fsum(sums) / number, math.fsum(squared)
+    centred = math.fsum(float(part.sub_(mean).square_().sum()) for part in scaled())
     return mean * scale, math.sqrt(centred / number) * scale, math.sqrt(squares) * scale
-
-
-def _real(cells: Tensor) -> Tensor:
-    return dtypes.real(cells).reshape(-1).to(torch.float64)
 
 
 def _line(cells: Tensor) -> Any:
@@ -212,7 +225,7 @@ def _line(cells: Tensor) -> Any:
     if cells.device.type == "cpu" and cells.dtype is torch.bfloat16:  # the upper half of a float32
         bits = apart(cells.view(torch.int16)).numpy().astype(np.uint16).astype(np.uint32) << 16
         return bits.view(np.float32).astype(np.float64).reshape(-1)
-    return np.array(_real(cells).cpu().numpy())
+    return np.array(real(cells).cpu().numpy())
 
 
 _AS_THEY_ARE = (
@@ -225,45 +238,6 @@ _AS_THEY_ARE = (
     torch.int64,
     torch.uint8,
 )
-
-
-def chunks(tensor: Tensor) -> Iterator[Tensor]:
-    """The cells as 1-D float64 pieces, without a copy of the whole."""
-    return map(_real, pieces(tensor))
-
-
-def pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Views of a few million cells each."""
-    if tensor.numel() <= _CHUNK:
-        if tensor.numel():
-            yield tensor
-        return
-    if tensor.is_contiguous():
-        yield from tensor.view(-1).split(_CHUNK)
-        return
-    axis = max(range(tensor.ndim), key=lambda a: tensor.shape[a])
-    yield from tensor.split(max(1, tensor.shape[axis] * _CHUNK // tensor.numel()), axis)
-
-
-def spread(tensor: Tensor, most: int) -> Tensor:
-    """At most about `most` cells, evenly spread over every axis: a strided view."""
-    steps = [1] * tensor.ndim
-    while math.prod(-(-size // step) for size, step in zip(tensor.shape, steps, strict=True)) > most:
-        axis = max(range(tensor.ndim), key=lambda a: -(-tensor.shape[a] // steps[a]))
-        steps[axis] += 1 if steps[axis] < 8 else steps[axis] // 8
-    return tensor[tuple(slice(None, None, step) for step in steps)]
-
-
-def _extremes(tensor: Tensor) -> tuple[float, float]:
-    """Smallest and largest finite value, in one fast pass where all are finite."""
-    if not tensor.numel():
-        return math.nan, math.nan
-    if not tensor.is_complex() and tensor.dtype.itemsize > 1 and tensor.dtype not in dtypes.SIGNED:
-        low, high = (float(end) for end in torch.aminmax(tensor))
-        if math.isfinite(low) and math.isfinite(high):
-            return low, high
-    ends = [(float(good.min()), float(good.max())) for c in chunks(tensor) if (good := c[c.isfinite()]).numel()]
-    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (math.nan, math.nan)
 
 
 def _histogram(looked: Tensor, counted: _Counted, low: float, high: float, bins: int, scale: float) -> Histogram:
@@ -295,10 +269,10 @@ def _binned(looked: Tensor, low: float, high: float, bins: int) -> Tensor:
     return counts
 
 
-def _quantiles(finite: Any) -> tuple[tuple[float, float], ...]:
+def _quantiles(finite: Any) -> list[float]:
+    """Of few cells. No number between two of them: what is told is there, and the outermost may be the extremes."""
     if not finite.size:
-        return ()
-    # No number between two cells: what is told is there, and of few cells the outermost are the extremes.
-    ranks = [max(math.ceil(q * finite.size), 1) - 1 for q in QUANTILES]
-    told = np.partition(finite, sorted(set(ranks)))[ranks]
-    return tuple(zip(QUANTILES, told.tolist(), strict=True))
+        return []
+    places = ranks(QUANTILES, finite.size)
+    told: list[float] = (np.partition(finite, sorted(set(places)))[places] + 0.0).tolist()
+    return told

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightlab.see.glance import spread
+from weightlab.see.sample import spread
 
 SAMPLE = 1 << 16
 
