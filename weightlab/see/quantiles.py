@@ -19,7 +19,7 @@ from weightlab.progress import report
 from weightlab.see import reading
 from weightlab.see.pieces import chunks
 
-_PIECE = 1 << 21  # a piece has a table of 65,536 counts for each prefix
+_PIECE = 1 << 23  # a piece has a table of 65,536 counts for each prefix
 
 Array = Any
 

@@ -290,12 +290,13 @@ def _compile(source: Source) -> Compiled | None:
 def added(run: Callable[[int, int], Array], count: int, step: int, words: str) -> Array:
     """The sum of what `run(first, last)` counts in parts of all of `count`; a few parts are kept at a time."""
     several = step * 16
-    made: Array = 0
+    made: Array = np.int64(0)
     for start in range(0, count, several):
         report(start, count, words)
         here = min(several, count - start)
         parts = in_parts(lambda a, b, at=start: run(at + a, at + b), here, step)  # type: ignore[misc]
-        made = made + np.sum(parts, axis=0, dtype=np.int64)
+        for part in parts:
+            made = made + part
     return made
 
 
