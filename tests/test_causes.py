@@ -247,3 +247,15 @@ def test_bf16_and_lstm_rows_have_causes_too():
     nn.init.zeros_(lstm.head.weight)
     found = cause(check(lstm, (torch.randn(3, 6, 4), torch.randn(3, 6, 2))), "zero_weight")
     assert {"rnn.weight_ih_l0", "rnn.weight_hh_l0"} <= set(found.affects)
+
+
+def test_a_model_deeper_than_pythons_stack_is_checked_to_its_end():
+    """From the first layer to the dead end behind the last one: a loop finds the way, not a call per layer."""
+    depth = 1050
+    model = nn.Sequential(*[nn.Linear(1, 1, bias=False) for _ in range(depth)], nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.fill_(1)
+        model[depth].weight.zero_()
+    found = check(model, (torch.ones(3, 1), torch.tensor([0, 1, 0])), F.cross_entropy).causes
+    assert [(each.kind, each.at, len(each.affects)) for each in found] == [("zero_weight", f"{depth}.weight", depth)]

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import weightlab as wl
-from weightlab.see.glance import BARS, SAMPLE, SIDE, glance, thumbnail
+from weightlab.see.figure_look import BLANK_COLOUR, NAN_COLOUR
+from weightlab.see.glance import BARS, NO_CELL, NOT_FINITE, SAMPLE, SIDE, glance, thumbnail
 from weightlab.see.layout import layout_of
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.uint16,
@@ -100,11 +101,31 @@ def test_a_thumbnail_is_the_picture_reduced_by_the_largest_magnitude() -> None:
             part = (slice(row * tall, (row + 1) * tall), slice(column * wide, (column + 1) * wide))
             cells = sheet[part] if real is None else sheet[part][real[part]]
             if not cells.numel():
-                assert codes[row, column] == 0
+                assert codes[row, column] == NO_CELL
                 continue
             value = cells.flatten()[cells.abs().argmax()].item()
             share = min(1.0, max(-1.0, value / seen.limit))
-            assert codes[row, column] == 128 + round(share * 127)
+            assert codes[row, column] == 128 + round(share * 126)
+
+
+def test_places_without_a_cell_are_neither_nan_nor_zero_on_the_map() -> None:
+    """37 filters in blocks leave a corner free; one cell of them is NaN, one inf (S3)."""
+    lab = wl.Lab(nn.Sequential(nn.Conv2d(3, 37, 7, bias=False)))
+    lab["0.weight"][0, 0, 0, 0].fill_(math.nan)
+    lab["0.weight"][9, 1, 3, 3].fill_(math.inf)
+    seen = lab.thumbnail("0.weight")
+    codes = np.frombuffer(seen.codes, dtype=np.uint8).reshape(seen.rows, seen.columns)
+    assert (codes == NOT_FINITE).sum() == 2
+    assert codes[0, 0] == NOT_FINITE
+    assert codes[-1, -1] == NO_CELL
+    [image] = lab.plot_model("picture").axes[0].images
+    drawn = np.asarray(image.get_array())
+    for at, colour in (((0, 0), NAN_COLOUR), ((-1, -1), BLANK_COLOUR)):
+        assert tuple(drawn[at] / 255) == pytest.approx(matplotlib.colors.to_rgba(colour), abs=1e-6)
+    ends = drawn[codes == codes[codes > NO_CELL].max()] / 255
+    assert tuple(ends[0]) == pytest.approx(matplotlib.colormaps["RdBu_r"](1.0), abs=0.01)
+    lab["0.weight"].zero_()
+    assert set(lab.thumbnail("0.weight").codes) == {128, NO_CELL}
 
 
 def test_a_thumbnail_of_a_large_tensor_is_small_and_says_that_it_is_sampled() -> None:
@@ -116,8 +137,8 @@ def test_a_thumbnail_of_a_large_tensor_is_small_and_says_that_it_is_sampled() ->
     codes = np.frombuffer(seen.codes, dtype=np.uint8).reshape(seen.rows, seen.columns)
     assert seen.sampled
     assert max(codes.shape) <= SIDE
-    assert (codes[: seen.rows // 2] == 0).all()  # S3
-    assert (codes[seen.rows // 2 + 1 :] > 0).all()
+    assert (codes[: seen.rows // 2] == NOT_FINITE).all()  # S3
+    assert (codes[seen.rows // 2 + 1 :] > NO_CELL).all()
 
 
 def test_glances_are_kept_until_their_tensor_changes_and_no_other_is_made_anew() -> None:

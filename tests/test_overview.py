@@ -61,7 +61,7 @@ def test_thumbnails_lie_one_after_another(session: Session) -> None:
     assert len(codes) == sum(sizes)
     first = np.frombuffer(codes[: sizes[0]], dtype=np.uint8).reshape(columns["rows"][0], columns["columns"][0])
     weight = session.lab.model[0].weight.detach().numpy()
-    drawn = (first.astype(float) - 128) / 127 * columns["limit"][0]
+    drawn = (first.astype(float) - 128) / 126 * columns["limit"][0]
     assert drawn == pytest.approx(weight.clip(-columns["limit"][0], columns["limit"][0]), abs=columns["limit"][0] / 200)
 
 

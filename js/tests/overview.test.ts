@@ -1,8 +1,10 @@
 /** Pure parts of the tree's statistics, the map, the table of cells; and glances over a fake kernel. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { colours, rgb } from "../src/heatmap/colormap";
+import { NAN_ENTRY } from "../src/heatmap/scale";
 import { createClient } from "../src/kernel/client";
 import type { Gradients, TensorColumns } from "../src/kernel/protocol";
-import { drawStrip, pixel, scaleOf } from "../src/panels/map-draw";
+import { drawStrip, inks, isZero, pixel, scaleOf } from "../src/panels/map-draw";
 import { blocksOf, layMap, mapMove, tileAt, tilesIn } from "../src/panels/map-layout";
 import { percent, sorted, statisticOf } from "../src/panels/statistics";
 import { type Axis, placeOf, tableOf } from "../src/panels/table-window";
@@ -271,4 +273,23 @@ test("all numbers can be asked for, and the wish ends", async () => {
   await done;
   expect(told).toEqual([0, 700]);
   expect(asks()).toBe(2);
+});
+
+test("on the map a place without a cell is the ground, NaN has its colour, and the ends are the ends", () => {
+  for (const dark of [false, true]) {
+    const of = colours(dark);
+    const table = inks(of);
+    const wanted = [rgb(of, NAN_ENTRY), of.background, rgb(of, 1), rgb(of, 128), rgb(of, 255)];
+    expect([0, 1, 2, 128, 254].map((code) => table[code])).toEqual(wanted.map((ink) => pixel(...ink) >>> 0));
+  }
+  const picture = (...codes: number[]) => ({
+    rows: 1,
+    columns: codes.length,
+    codes: Uint8Array.from(codes),
+    limit: 1,
+    sampled: false,
+  });
+  expect(isZero(picture(128, 128, 1))).toBe(true);
+  expect(isZero(picture(128, 0, 1))).toBe(false);
+  expect(isZero(picture())).toBe(false);
 });

@@ -24,13 +24,24 @@ def blocked(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor | 
 def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -> list[tuple[Op, Tensor | None]]:
     """Ops towards the loss that received a gradient and passed none on. A mask [units] of None means all units."""
     result: list[tuple[Op, Tensor | None]] = []
-    for index in evidence.users[op.index]:
+    # The way from an Op to one that takes it, the next one last; None: the Op itself is a result. A deep model is a long way.
+    ways: list[tuple[Op, int | None, Tensor | None]] = []
+
+    def onward(op: Op, mask: Tensor | None) -> None:
+        ways.extend((op, index, mask) for index in reversed(evidence.users[op.index]))
+
+    onward(op, mask)
+    while ways:
+        op, index, mask = ways.pop()
+        if index is None:
+            result.append((op, mask))
+            continue
         user = evidence.ops[index]
         if index in seen:
             continue
         seen.add(index)
         if user.is_view:
-            result += _blockers(evidence, user, mask, seen)
+            onward(user, mask)
             continue
         if not user.grads:
             continue
@@ -43,15 +54,15 @@ def _blockers(evidence: Evidence, op: Op, mask: Tensor | None, seen: set[int]) -
         kept = not mixes(user) or _keeps_units(evidence, user) or _gives_units(evidence, op, user)
         units = user.grads[0].per_unit(wide.numel()) if wide is not None and kept else None
         if all(grad.zero for grad in user.grads):
-            result += _blockers(evidence, user, wide, seen)
+            onward(user, wide)
         elif wide is None or units is None:
             result.append((user, wide))
         else:  # unit by unit: some end here, others further on
             further = wide & (units.cpu() == 0)
-            if bool(further.any()):
-                result += _blockers(evidence, user, further, seen)
             if bool((wide & ~further).any()):
-                result.append((user, wide & ~further))
+                ways.append((user, None, wide & ~further))
+            if bool(further.any()):
+                onward(user, further)
     return result
 
 

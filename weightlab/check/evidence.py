@@ -97,6 +97,7 @@ class Evidence:
     scales: set[str]
     cancelled_units: dict[str, Tensor] = field(default_factory=dict)  # bias -> bool [units]: its terms cancel there
     end: int | None = None  # the Op that made the loss
+    _weightlike: list[bool] = field(default_factory=list)  # of each Op, found when first asked for
 
     def names(self, status: str) -> list[str]:
         return [name for name, held in self.status.items() if held == status]
@@ -119,19 +120,27 @@ class Evidence:
 
     def weights(self, op: Op) -> list[str]:
         """Parameters that this Op takes, directly or computed from nothing else (weight_norm, `.t()`)."""
-        found = list(op.parameters)
-        for index in op.inputs:
-            if self.weightlike(self.ops[index]):
-                found += self.weights(self.ops[index])
-        return list(dict.fromkeys(found))
+        found: dict[str, None] = {}
+        seen: set[int] = set()
+        left = [op]
+        while left:
+            now = left.pop()
+            found.update(dict.fromkeys(now.parameters))
+            made = [self.ops[index] for index in reversed(now.inputs) if index not in seen]
+            seen.update(now.inputs)
+            left += [each for each in made if self.weightlike(each)]
+        return list(found)
 
     def weightlike(self, op: Op) -> bool:
         """Whether this was computed from parameters alone."""
-        return (
-            not op.outside
-            and (bool(op.parameters) or bool(op.inputs))
-            and all(self.weightlike(self.ops[index]) for index in op.inputs)
-        )
+        # From the first Op on: those that made an argument came before, and no model is too deep for a loop.
+        for each in self.ops[len(self._weightlike) :]:
+            self._weightlike.append(
+                not each.outside
+                and (bool(each.parameters) or bool(each.inputs))
+                and all(self._weightlike[index] for index in each.inputs)
+            )
+        return self._weightlike[op.index]
 
     def data(self, op: Op) -> list[Op]:
         return [self.ops[index] for index in op.inputs if not self.weightlike(self.ops[index])]

@@ -23,6 +23,7 @@ from weightlab.see.sample import spread, thinned
 BARS = 24
 SIDE = 32
 SAMPLE = 1 << 14
+NOT_FINITE, NO_CELL = 0, 1
 _PICTURE_SAMPLE = 1 << 18
 _REACH = 4.0  # standard deviations that the small histogram spans: one spike must not press all cells into one bar
 _HEIGHT = 255
@@ -61,7 +62,8 @@ class Thumbnail:
     """A picture of at most `SIDE` x `SIDE` bins, each the cell of largest magnitude in it.
 
     Attributes:
-        codes: rows * columns bytes: 128 is 0, 1 and 255 are -limit and +limit; 0 where a bin holds NaN or inf, or no cell.
+        codes: rows * columns bytes: 128 is 0, 2 and 254 are -limit and +limit; `NOT_FINITE` where a bin holds NaN or inf,
+            `NO_CELL` where it lies behind the last block of a contact sheet.
         limit: magnitude of the strongest colour: 99 of 100 bins lie within.
         sampled: whether cells were left out.
     """
@@ -154,12 +156,16 @@ def thumbnail(tensor: Tensor, layout: Layout) -> Thumbnail:
         cells, real = small.cut(looked, 0, height, 0, width)
         bins = reduce(cells, -(-height // SIDE), -(-width // SIDE), real)
         extreme = bins.max.where(bins.max.abs() >= bins.min.abs(), bins.min).double().cpu()
+        blank = np.zeros(tuple(extreme.shape), dtype=bool)
         if bins.flags is not None:
-            extreme = extreme.masked_fill((bins.flags > 0).cpu(), math.nan)
+            odd = (bins.flags > 0).cpu()
+            extreme = extreme.masked_fill(odd, math.nan)
+            blank = ((bins.count == 0).cpu() & ~odd).numpy()
     values = extreme.numpy()
-    sizes = np.sort(np.abs(values[np.isfinite(values)]))
-    limit = float(sizes[int((sizes.size - 1) * 0.99)]) if sizes.size else 0.0
-    codes = np.zeros(values.shape, dtype=np.uint8)
     finite = np.isfinite(values)
-    codes[finite] = 128 + np.round((values[finite] / (limit or 1.0)).clip(-1, 1) * 127)
+    sizes = np.sort(np.abs(values[finite]))
+    limit = float(sizes[int((sizes.size - 1) * 0.99)]) if sizes.size else 0.0
+    codes = np.full(values.shape, NOT_FINITE, dtype=np.uint8)
+    codes[blank] = NO_CELL
+    codes[finite] = 128 + np.round((values[finite] / (limit or 1.0)).clip(-1, 1) * 126)
     return Thumbnail(values.shape[0], values.shape[1], codes.tobytes(), limit, looked.numel() < tensor.numel())

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from weightlab.see.figure_look import BLANK_COLOUR, NAN_COLOUR
 from weightlab.see.figures import LabFigure
-from weightlab.see.glance import Thumbnail
+from weightlab.see.glance import NO_CELL, NOT_FINITE, Thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +58,8 @@ def _at(number: int, across: int) -> tuple[float, float]:
 
 
 def _pictures(axes: Axes, tiles: Sequence[Tile], across: int) -> None:
+    from matplotlib.colors import to_rgba
+
     for number, tile in enumerate(tiles):
         left, top = _at(number, across)
         picture = tile.picture
@@ -64,11 +67,11 @@ def _pictures(axes: Axes, tiles: Sequence[Tile], across: int) -> None:
             axes.add_patch(_square(left, top, _NONE))
             continue
         codes = np.frombuffer(picture.codes, dtype=np.uint8).reshape(picture.rows, picture.columns)
-        values = np.where(codes == 0, np.nan, (codes.astype(np.float64) - 128) / 127)
-        axes.imshow(
-            np.ma.masked_invalid(values), cmap=_diverging(), vmin=-1, vmax=1, interpolation="nearest", aspect="auto",
-            extent=(left, left + _TILE, top + _TILE, top),
-        )  # fmt: skip
+        cells = _diverging()(codes.astype(np.float64) / 252 - 1 / 126, bytes=True)  # from code 2 to code 254: 0 to 1
+        for code, colour in ((NOT_FINITE, NAN_COLOUR), (NO_CELL, BLANK_COLOUR)):
+            cells[codes == code] = [round(part * 255) for part in to_rgba(colour)]
+        extent = (left, left + _TILE, top + _TILE, top)
+        axes.imshow(cells, interpolation="nearest", aspect="auto", extent=extent)
     # imshow moves the limits to its last image.
     down = math.ceil(len(tiles) / across)
     axes.set(xlim=(-_GAP, across * (_TILE + _GAP)), ylim=(down * (_TILE + _GAP), -_GAP), aspect="equal")
@@ -123,4 +126,4 @@ def _square(left: float, top: float, colour: Any) -> Any:
 def _diverging() -> Any:
     import matplotlib
 
-    return matplotlib.colormaps["RdBu_r"].with_extremes(bad="#f5c842")
+    return matplotlib.colormaps["RdBu_r"]

@@ -1,4 +1,6 @@
 /** Draws the visible strip of the model map, pixel by pixel: thousands of tiles in one image. */
+import { type Colours, type Rgb, rgb } from "../heatmap/colormap";
+import { NAN_ENTRY } from "../heatmap/scale";
 import type { Thumbnail } from "../state/thumbnails";
 import type { MapLayout } from "./map-layout";
 
@@ -62,9 +64,25 @@ export function drawStrip(
   }
 }
 
+/** Codes of a small picture where there is no number: NaN or inf, and nothing at all. */
+const NOT_FINITE = 0;
+const NO_CELL = 1;
+
+/** A colour for each code of a small picture. */
+export function inks(of: Colours): Uint32Array {
+  const ink = (colour: Rgb): Pixel => pixel(...colour);
+  const table = new Uint32Array(256);
+  for (let code = 2; code < 255; code += 1) table[code] = ink(rgb(of, 128 + Math.round(((code - 128) * 127) / 126)));
+  table[NOT_FINITE] = ink(rgb(of, NAN_ENTRY));
+  table[NO_CELL] = ink(of.background);
+  return table;
+}
+
 /** Whether every cell that the small picture shows is 0. */
 export const isZero = (picture: Thumbnail | undefined): boolean =>
-  picture !== undefined && picture.codes.length > 0 && picture.codes.every((code) => code === 128);
+  picture !== undefined &&
+  picture.codes.includes(128) &&
+  picture.codes.every((code) => code === 128 || code === NO_CELL);
 
 /** Light to dark, and dark to light on a dark page: five stops, straight lines between them. */
 const LIGHT = [

@@ -7,7 +7,7 @@ import { glancesOf } from "../state/glances";
 import { createThumbnails } from "../state/thumbnails";
 import type { Page } from "../state/view";
 import { dims, plural } from "./format";
-import { drawStrip, type Fill, isZero, type Pixel, pixel, scaleOf, shade } from "./map-draw";
+import { drawStrip, type Fill, inks, isZero, type Pixel, pixel, scaleOf, shade } from "./map-draw";
 import { layMap, mapMove, tileAt, tilesIn } from "./map-layout";
 import { MapLegend } from "./map-legend";
 import { statusWords } from "./sign";
@@ -278,13 +278,7 @@ function painterOf(
   const variable = (name: string): Pixel => hex(style.getPropertyValue(name));
   const none: Fill = { lines: variable("--wl-line"), ground: variable("--wl-bg") };
   if (by === "picture") {
-    const { table } = colours(dark);
-    const pixels = new Uint32Array(256);
-    for (let at = 1; at < 256; at += 1) {
-      pixels[at] = pixel(table[at * 4] ?? 0, table[at * 4 + 1] ?? 0, table[at * 4 + 2] ?? 0);
-    }
-    // 0: not finite, in the colour of NaN.
-    pixels[0] = pixel(table[1024] ?? 0, table[1025] ?? 0, table[1026] ?? 0);
+    const pixels = inks(colours(dark));
     return (at) => toFill(thumbnail(names[at] ?? ""), pixels, none);
   }
   if (by === "status") {

@@ -5,7 +5,7 @@ import type { Actions } from "./actions";
 export interface Thumbnail {
   rows: number;
   columns: number;
-  /** Row-major: 128 is 0, 1 and 255 are the limits; 0 is not finite. */
+  /** Row-major: 128 is 0, 2 and 254 are the limits; 0 is not finite, 1 is no cell. */
   codes: Uint8Array;
   limit: number | null;
   sampled: boolean;
