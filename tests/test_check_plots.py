@@ -79,6 +79,25 @@ def test_a_signal_draws_sizes_beside_the_expected_ones_and_marks_where_it_dies()
     assert above.texts[0].xy[0] == lost[0]
 
 
+def test_what_no_finding_above_info_names_is_marked_nowhere() -> None:
+    """G8: a channel that nobody uses, behind a normalisation that makes its gradient huge; in trained networks it is common."""
+    layers = (nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6, bias=False), nn.BatchNorm2d(6, eps=1e-10))
+    model = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(96, 3)).eval()
+    with torch.no_grad():
+        model[2].weight[4] = 0
+        model[3].running_var[4] = 0
+        model[3].bias[4] = 0.5
+    batch = torch.randn(5, 2, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
+    found = wl.Lab(model, batch=batch, loss=F.cross_entropy).diagnose()
+    (kernels,) = (row for row in found.signal if row.weight == "2.weight")
+    assert kernels.passed_gradient < 1e-4 * kernels.expected_gradient
+    assert [finding.severity for finding in found] == ["info"]
+    assert not any(row.note for row in found.signal)
+    above, below = found.plot().axes
+    assert not above.texts
+    assert not [line for line in (*above.lines, *below.lines) if line.get_linestyle() == "--"]
+
+
 def test_a_signal_of_nothing_or_of_hundreds_of_layers_draws() -> None:
     assert len(Signal().plot().axes) == 2
     deep = nn.Sequential(*[layer for _ in range(40) for layer in (nn.Linear(6, 6), nn.Sigmoid())], nn.Linear(6, 3))

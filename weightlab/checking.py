@@ -173,7 +173,8 @@ class Checking(Part):
         if finding.repair is None:
             what = f" {finding.advice}" if finding.advice else " Its text says where to look."
             raise EditRefused(f"{finding.name or 'model'}: {finding.kind} has no repair of its own.{what}")
-        return self._repair([finding], f"Repair {finding.kind} of {finding.name or 'the model'}")
+        kind = finding.kind.replace("_", " ")
+        return self._repair([finding], f"Repair {kind} of {finding.name or 'the model'}")
 
     def repair_all(self) -> Repaired:
         """Apply the repairs of all findings above "info" as one undo entry, and check again."""

@@ -1,7 +1,7 @@
 /** What the panel says of the change between two checks. Pure. */
 import { expect, test } from "vitest";
 import type { Cause, GradientRow, Gradients, Status } from "../src/kernel/protocol";
-import { changeWords, movedStatuses, troubles } from "../src/panels/gradient-rows";
+import { changeWords, movedStatuses, ratioText, rowText, troubles } from "../src/panels/gradient-rows";
 import { drawStrip, isZero } from "../src/panels/map-draw";
 import { layMap } from "../src/panels/map-layout";
 
@@ -85,4 +85,13 @@ test("a tile without values is drawn in lines, and one of zeros is known", () =>
   expect(lines).toBeGreaterThan(0);
   expect(into.filter((each) => each === 9).length).toBe(layout.side ** 2 - lines);
   expect(lines / layout.side ** 2).toBeCloseTo(0.2, 1);
+});
+
+test("a ratio beyond all digits is told as practically nothing", () => {
+  const of = (ratio: number): GradientRow => ({ ...row(null, "weak"), ratio });
+  expect(ratioText(of(1 / 2.4e42))).toBe("practically 0");
+  expect(ratioText(of(2.4e42))).toBe("was practically 0");
+  expect(ratioText(of(1e-5))).toBe("↓ 1.0e5×");
+  expect(rowText(of(1 / 2.4e42))).toContain("Practically 0 beside that of the check before.");
+  expect(rowText(of(2.4e42))).not.toContain("e42");
 });

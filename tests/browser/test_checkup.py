@@ -76,6 +76,35 @@ def test_a_finding_is_shown_explained_repaired_and_brought_back_by_undo(notebook
     expect(widget.root.locator('[data-wl="findings"]')).to_contain_text("Healthy")
 
 
+def test_a_repair_in_the_parameters_tab_says_there_whether_it_helped(notebook: LiveNotebook, widget: Widget) -> None:
+    """G9: where the button was pressed, also on the card of a row; and a verdict on an older model is no green one."""
+    widget.button("Diagnose").click()
+    expect(card(widget, "zero_weight")).to_be_visible()
+    tab(widget, "Parameters").click()
+    widget.gradient_row("bn.weight").click()
+    cause = widget.root.locator('[data-wl="gradients"] .wl-causes [data-kind="zero_weight"]')
+    widget.changes(cause.get_by_role("button", name="Repair", exact=True).click)
+    outcome = widget.root.locator("[data-helped]")
+    expect(outcome).to_have_attribute("data-helped", "true")
+    expect(outcome).to_contain_text("It helped")
+    expect(outcome).to_be_in_viewport()
+    expect(tab(widget, "Parameters")).to_have_attribute("aria-selected", "true")
+    expect(widget.root.locator('[data-wl="history"]')).to_contain_text("Repair zero weight of conv.weight")
+    widget.changes(outcome.get_by_role("button", name="Undo the repair").click)
+    expect(outcome).to_have_count(0)
+    assert notebook.value("as_it_was()")
+
+    tab(widget, "Findings").click()
+    widget.changes(widget.button("Repair all").click)
+    healthy = widget.root.locator(".wl-healthy")
+    expect(healthy.locator("b")).to_have_text("Healthy")
+    notebook.kernel("lab.auto_check = False; lab['head.bias'].zero_()")
+    expect(healthy).to_contain_text("Healthy at revision")
+    dim = widget.root.locator(".wl-findings .wl-dim").first
+    grey = dim.evaluate("(node) => getComputedStyle(node).color")
+    expect(healthy.locator(".wl-sign")).to_have_css("color", grey)
+
+
 def test_status_is_seen_in_rows_tree_and_charts(notebook: LiveNotebook, widget: Widget) -> None:
     widget.button("Check gradients").click()
     expect(widget.gradient_row("bn.weight")).to_have_attribute("data-status", "partial")

@@ -33,7 +33,8 @@ def nonfinite(evidence: Evidence, found: Found) -> None:
             first = ", ".join(str(index) for index in cells[0].tolist()) if value.ndim else ""
             region = f"[{first}]" if first else None
             count = len(cells)
-            text = f"{info.name}: {count} of {info.numel} values are NaN or infinite, first at {region or '()'}."
+            verb = "is" if count == 1 else "are"
+            text = f"{info.name}: {count} of {info.numel} values {verb} NaN or infinite, first at {region or '()'}."
             seen = (f"{int(value.isnan().sum())} NaN, {int(value.isinf().sum())} infinite",)
             repair = f"Set these cells of {info.name} to finite values."
             found.add(
@@ -45,7 +46,7 @@ def nonfinite(evidence: Evidence, found: Found) -> None:
                     text,
                     seen,
                     repair,
-                    f"{count} values not finite",
+                    f"{count} value{'s' if count != 1 else ''} not finite",
                     info.name,
                     region,
                 )

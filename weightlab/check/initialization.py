@@ -75,7 +75,9 @@ def diagnose(
     if not any(finding.kind in ("vanishing", "scale_low") for finding in found):
         found += shrinks_by_depth(tree, look.layers, evidence, look.roles, look.heard)
     found += _frozen(tree)
-    return Diagnosis(found, signal(evidence, look.listening, look.roles, look.layers), look.seen.report)
+    measured = signal(evidence, look.listening, look.roles, look.layers)
+    told = {name for f in found if f.severity != "info" for name in (f.name, f.at, *f.affects) if name}
+    return Diagnosis(found, measured.noted_at(told), look.seen.report)
 
 
 @dataclass(slots=True)
@@ -186,9 +188,9 @@ def _not_finite(tree: ParameterTree, layers: list[Layer], scheme: Scheme) -> lis
         if bad:
             layer = by_name.get(info.name)
             repair = not_finite(tree, info.name, scheme.right_size(layer) if layer else 0.02)
-            text = f"{info.name}: {bad} of {info.numel} values are NaN or infinite."
+            text = f"{info.name}: {bad} of {info.numel} values {'is' if bad == 1 else 'are'} NaN or infinite."
             seen = (f"{int(value.isnan().sum())} NaN, {int(value.isinf().sum())} infinite",)
-            title = f"{bad} values not finite"
+            title = f"{bad} value{'s' if bad != 1 else ''} not finite"
             found.append(
                 Finding("nonfinite_weight", info.name, (info.name,), "error", text, seen, repair, title, info.name)
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weightlab.check.evidence import MATRIX, SATURATING, Evidence
@@ -35,7 +35,7 @@ class SignalRow:
         expected_gradient: mean square of the gradient at its input by the same rule, given the one at its output.
         passed_gradient: the measured one at its input, to be compared with `expected_gradient`.
         alike: 1 - variance between samples / mean square: 1 where all samples look the same.
-        note: where the signal dies or blows up here, in words; "" elsewhere.
+        note: where the signal dies or blows up here, in words, and a finding above "info" names the place; "" elsewhere.
     """
 
     name: str
@@ -86,6 +86,12 @@ class Signal:
             for row in self.rows
         )
         return f"<table style='font-variant-numeric:tabular-nums'>{head}{body}</table>"
+
+    def noted_at(self, named: Collection[str]) -> Signal:
+        """The same with notes at these layers and parameters only: elsewhere what is small is as it should be, no alarm."""
+        return Signal(
+            tuple(row if row.name in named or row.weight in named else replace(row, note="") for row in self.rows)
+        )
 
     def plot(self, marked: Collection[str] = ()) -> Figure:
         """Bars of |activation| and |gradient| through the layers beside what is expected; see `plots.plot_signal`."""

@@ -1,11 +1,11 @@
 /** The diagnosis: every state it can be in, and its findings as cards. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import type { Repaired } from "../kernel/checkup";
 import { type Doctor, doctorOf } from "../state/checkup";
 import type { Page } from "../state/view";
 import { FindingCard, toldFinding } from "./finding-card";
-import { headline, inForce, outcomeWords, severityTally } from "./finding-words";
+import { inForce, severityTally } from "./finding-words";
+import { Doing, Outcome } from "./outcome";
 import { OutcomeSign } from "./sign";
 
 const FEW_NOTES = 3;
@@ -56,89 +56,6 @@ export function Findings(page: Page) {
 interface Part {
   page: Page;
   doctor: Doctor;
-}
-
-/** How far it is, and the way out. */
-function Doing({ page, doctor }: Part) {
-  const { store } = page;
-  const progress = store.progress.value;
-  if (doctor.waits.value) {
-    return (
-      <div class="wl-card wl-doing-card" role="status">
-        <p>Waits for the end of a training step, then the diagnosis runs.</p>
-        <button type="button" class="wl-ghost" onClick={() => void doctor.stop()}>
-          Cancel
-        </button>
-      </div>
-    );
-  }
-  if (!doctor.doing.value) return null;
-  const share = progress && progress.total > 0 ? Math.floor((100 * progress.done) / progress.total) : 0;
-  return (
-    <div class="wl-card wl-doing-card wl-late" role="status">
-      <p>
-        {progress?.words ?? `${doctor.doing.value} …`} <span class="wl-num">{share} %</span>
-      </p>
-      <progress aria-label={doctor.doing.value} max={100} value={share} />
-      <button type="button" class="wl-ghost" disabled={doctor.ending.value} onClick={() => void doctor.cancel()}>
-        {doctor.ending.value ? "Cancelling …" : "Cancel"}
-      </button>
-    </div>
-  );
-}
-
-/** What the last repair did, while it is in force. */
-function Outcome({ page, doctor }: Part) {
-  const repaired = doctor.repaired.value;
-  const entry = inForce(repaired, page.store.lab.value?.history);
-  if (!repaired || !entry) return null;
-  const last = page.store.lab.value?.history;
-  const isLast = last?.entries[last.position - 1]?.id === entry.id;
-  return (
-    <div
-      class={`wl-card wl-mended${repaired.helped ? " wl-good" : " wl-warning"}`}
-      role="status"
-      data-helped={repaired.helped}
-    >
-      <div class="wl-mended-head">
-        <OutcomeSign good={repaired.helped} />
-        <b>{outcomeWords(repaired)}</b>
-        <span class="wl-grow" />
-        <button
-          type="button"
-          class="wl-ghost wl-icon"
-          aria-label="Close the outcome"
-          onClick={() => doctor.forgetRepair()}
-        >
-          ✕
-        </button>
-      </div>
-      <OutcomeList repaired={repaired} />
-      {isLast && (
-        <div class="wl-finding-acts">
-          <button type="button" class="wl-ghost" title={entry.text} onClick={() => void page.actions.undo()}>
-            Undo the repair
-          </button>
-        </div>
-      )}
-    </div>
-  );
-}
-
-function OutcomeList({ repaired }: { repaired: Repaired }) {
-  return (
-    <ul class="wl-mended-list">
-      {repaired.findings.map((each) => (
-        <li key={`${each.kind} ${each.name} ${each.title}`}>
-          <OutcomeSign good={!each.left} />
-          <span>
-            {headline(each)}
-            <span class="wl-dim"> {each.left ? "still found" : each.repair}</span>
-          </span>
-        </li>
-      ))}
-    </ul>
-  );
 }
 
 /** Why there are no cards, or how far they can be trusted. */
@@ -197,10 +114,10 @@ function State({ page, doctor }: Part) {
         </p>
       )}
       {!serious && !found.failure && (
-        <div class="wl-card wl-healthy" role="note">
+        <div class={`wl-card wl-healthy${old ? " wl-old" : ""}`} role="note">
           <OutcomeSign good />
           <div>
-            <b>Healthy</b>
+            <b>{old ? `Healthy at revision ${found.revision}` : "Healthy"}</b>
             <p>
               Nothing above a note was found: signal, gradients, initialisation and structure are as they should be.
             </p>

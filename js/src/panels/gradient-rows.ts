@@ -54,11 +54,15 @@ export function normText(row: GradientRow): string {
   }
 }
 
+/** More than the digits of any number that is trained in: how many times more or less says nothing then. */
+const BEYOND = 1e12;
+
 /** How the norm moved since the check before, where it is worth a word: by a quarter or more. */
 export function ratioText(row: GradientRow): string {
   const { ratio } = row;
   if (ratio === null || ratio <= 0 || (ratio > 0.8 && ratio < 1.25)) return "";
   const size = ratio > 1 ? ratio : 1 / ratio;
+  if (size > BEYOND) return ratio > 1 ? "was practically 0" : "practically 0";
   return `${ratio > 1 ? "↑" : "↓"} ${size >= 1000 ? scientific(size) : number(size, 2)}×`;
 }
 
@@ -74,7 +78,10 @@ export function causesOf(gradients: Gradients, name: string): Cause[] {
 export function rowText(row: GradientRow): string {
   const parts = [];
   if (row.norm !== null) parts.push(`Gradient norm ${number(row.norm)}.`);
-  if (row.ratio !== null) parts.push(`${number(row.ratio)} times that of the check before.`);
+  if (row.ratio !== null && row.ratio < 1 / BEYOND) parts.push("Practically 0 beside that of the check before.");
+  else if (row.ratio !== null && row.ratio > BEYOND)
+    parts.push("That of the check before was practically 0 beside it.");
+  else if (row.ratio !== null) parts.push(`${number(row.ratio)} times that of the check before.`);
   if (row.was !== null && row.was !== row.status) parts.push(`It was ${row.was}.`);
   if (row.zero_units > 0) parts.push(`${row.zero_units} of ${plural(row.units, "output unit")} get exactly zero.`);
   return parts.join(" ");

@@ -4,8 +4,10 @@ import type { Cause, Gradients } from "../kernel/protocol";
 import { doctorOf } from "../state/checkup";
 import type { Page } from "../state/view";
 import { FindingCard, toldCause } from "./finding-card";
+import { inForce } from "./finding-words";
 import { plural } from "./format";
 import { changeWords, movedStatuses, troubles } from "./gradient-rows";
+import { Doing, Outcome } from "./outcome";
 import { StatusSign } from "./sign";
 
 /** So many causes are told at once; one edit seldom makes more. */
@@ -17,12 +19,17 @@ export function LastChange({ page, report }: { page: Page; report: Gradients }) 
   const causes = troubles(report);
   const moved = movedStatuses(report.rows);
   const words = changeWords(report);
-  if (causes.length === 0 && moved.length === 0 && words === "") return null;
+  const doctor = doctorOf(page);
+  const mends = doctor.doing.value === "repairing";
+  const mended = inForce(doctor.repaired.value, page.store.lab.value?.history) !== null;
+  if (causes.length === 0 && moved.length === 0 && words === "" && !mends && !mended) return null;
   const shown = all.value ? causes : causes.slice(0, FEW);
-  const findings = doctorOf(page).diagnosis.value?.findings ?? [];
+  const findings = doctor.diagnosis.value?.findings ?? [];
   const key = ({ kind, at }: Cause): string => `${kind} ${at}`;
   return (
     <div class="wl-last-change" role="group" aria-label="What the last change did">
+      {mends && <Doing page={page} doctor={doctor} />}
+      {mended && <Outcome page={page} doctor={doctor} />}
       {(moved.length > 0 || words !== "") && (
         <p class="wl-moved wl-dim" title="Since the check before">
           {moved.map(({ was, status, many }) => (
