@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -216,8 +217,13 @@ def test_the_file_does_not_grow_with_jumps() -> None:  # J6
     assert _file(lab) <= 10 * CELLS
 
 
-def test_a_dropped_branch_gives_its_place_in_the_file_to_the_next() -> None:  # J6
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a thread"])
+def test_a_dropped_branch_gives_its_place_in_the_file_to_the_next(beside: bool) -> None:  # J6
+    """With other threads there are stacks to be looked at: no frame may be kept, with what its callers hold."""
     lab = _lab(undo_bytes=0)
+    over = threading.Event()
+    if beside:
+        threading.Thread(target=over.wait, daemon=True).start()
     with pytest.warns(UserWarning, match="undo_bytes"):
         for number in range(6):
             lab["weight"].add_(_values(number))
@@ -230,6 +236,7 @@ def test_a_dropped_branch_gives_its_place_in_the_file_to_the_next() -> None:  # 
     lab.jump(0)
     lab["weight"][:2].add_(1)  # drops all six
     assert _file(lab) <= full // 6
+    over.set()
 
 
 def test_an_entry_that_somebody_holds_is_read_after_its_branch_was_dropped() -> None:
@@ -371,7 +378,6 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _file(lab: wl.Lab) -> int:
     """Bytes of the temporary file, as the system counts them."""
-    gc.collect()  # what a frame of another thread still holds, or a cycle, gives its place later
     spill = lab.journal._budget.spill
     size = spill.size
     assert size == (os.fstat(spill._file.fileno()).st_size if spill._file else 0)

@@ -53,15 +53,14 @@ def step_on_another_thread(model: nn.Module, optimizer: object = None) -> Found 
     if len(threads) == 1:
         return None
     if optimizer is not None:
-        for ident, frame in sys._current_frames().items():
-            stepping = any(each.f_locals.get("self") is optimizer for each in _frames(frame))
-            if stepping and ident != threading.get_ident() and ident in threads:
+        for ident, frame in _others().items():
+            if ident in threads and any(each.f_locals.get("self") is optimizer for each in _frames(frame)):
                 return Found(threads[ident], (), running=True)
     if not model.training or not _has_graph(model):
         return None
     ours = {id(parameter) for parameter in model.parameters()}
-    for ident, frame in sys._current_frames().items():
-        if ident == threading.get_ident() or ident not in threads:
+    for ident, frame in _others().items():
+        if ident not in threads:
             continue
         stack = list(_frames(frame))
         if any(_runs(each, model) for each in stack):  # its graph is not looked at: a backward may be freeing it
@@ -77,10 +76,14 @@ def is_used_beside(*things: object) -> bool:
     """Whether code that another thread is in names one of these: as a variable of its own, or as a global one."""
     if threading.active_count() == 1:
         return False
-    for ident, frame in sys._current_frames().items():
-        if ident != threading.get_ident() and any(_names(each, things) for each in _frames(frame)):
-            return True
-    return False
+    return any(_names(each, things) for frame in _others().values() for each in _frames(frame))
+
+
+def _others() -> dict[int, FrameType]:
+    """The top frames of the other threads. A variable that held its own frame would keep what all its callers hold."""
+    frames = sys._current_frames()
+    del frames[threading.get_ident()]
+    return frames
 
 
 def _names(frame: FrameType, things: tuple[object, ...]) -> bool:
