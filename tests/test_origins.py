@@ -386,3 +386,20 @@ def test_an_expert_that_a_healthy_router_did_not_choose_is_told():
     with torch.no_grad():
         model.router.bias[2] = -50
     assert ("unreached", "experts.2") in [(one.kind, one.at) for one in found(model).serious]
+
+
+def test_evidence_speaks_of_filters_where_a_kernel_is_meant():
+    """G3: what a unit is called depends on the layer; and one is not `are`."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 3))
+    with torch.no_grad():
+        model[0].weight[4] = 0
+    lab = wl.Lab(model, batch=(torch.randn(5, 2, 6, 6), torch.arange(5) % 3), loss=F.cross_entropy)
+    (found,) = lab.diagnose().of("zero_weight")
+    assert found.evidence == ("1 of 6 filters of 0.weight is exactly zero",)
+    assert found.repair.text.startswith("Draw filter 4 of 0.weight from N(0, ")
+    with torch.no_grad():
+        model[0].weight[4, 0, 0, 0] = float("nan")
+    (found,) = lab.diagnose().of("nonfinite_weight")
+    assert found.title == "1 value not finite"
+    assert "1 of 108 values is NaN" in found.text

@@ -148,7 +148,7 @@ def _never_above_zero(evidence: Evidence, op: Op, dead: Tensor) -> Cause | None:
                 if bool(silent.any()):  # of several dead units, those that the others' luck does not explain
                     stays = f", {told[-1]} is not above 0 there" if told else ""
                     so = f"so {op.where} gets nothing above 0{stays}, and its derivative there is 0"
-                    return weight_cause(name, silent, axis, so)
+                    return weight_cause(evidence.tree[name], silent, axis, so)
                 if source.name not in NORMS and value.shape[1:2] != (1,):  # a depthwise kernel keeps units apart
                     return None
         if evidence.weights(source) and mixes(source) and not any(multiplied.values()):

@@ -12,7 +12,7 @@ from torch import Tensor
 from weightlab.check.explanations import explanation
 from weightlab.check.measures import Op
 from weightlab.check.repair import Repair
-from weightlab.model.tree import ParameterTree
+from weightlab.model.tree import ParameterTree, TensorInfo
 
 Severity = Literal["error", "warning", "info"]
 Basis = Literal["origin", "unexplained", "input"]
@@ -174,6 +174,15 @@ def units_text(mask: Tensor, word: str) -> str:
         return f"{word} {at[0]}"
     shown = ", ".join(map(str, at[:6])) + (", ..." if len(at) > 6 else "")
     return f"{len(at)} of {mask.numel()} {word}s ({shown})"
+
+
+def slice_word(info: TensorInfo, axis: int) -> str:
+    """What one index of an axis is called: of a convolution's kernel `filter` or `input channel`, else `row` or `column`."""
+    if "Conv" in info.module_type and len(info.shape) >= 3:
+        return "filter" if axis == int("Transpose" in info.module_type) else "input channel"
+    if len(info.shape) == 1:
+        return "cell"
+    return "row" if axis == 0 else "column"
 
 
 def region_text(mask: Tensor, axis: int = 0) -> str | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from weightlab.check.dead import pushing_bias
-from weightlab.check.evidence import Cause, Evidence, units_text
+from weightlab.check.evidence import Cause, Evidence, slice_word, units_text
 from weightlab.check.expected import Layer, Scheme
 from weightlab.check.flat import FLAT_ENDS, shifted
 from weightlab.check.measures import Op
@@ -72,7 +72,7 @@ def drawn_where_zero(name: str, tree: ParameterTree, by_name: dict[str, Layer], 
         if bool(zero.any()):
             size = scheme.right_size(layer)
             return Repair(
-                f"Draw {units_text(zero, 'row' if axis == 0 else 'column')} of {name} from N(0, {size:.3g}²).",
+                f"Draw {units_text(zero, slice_word(tree[name], axis))} of {name} from N(0, {size:.3g}²).",
                 (draw(name, region_of(tree, name, zero, axis), size),),
             )
     return None

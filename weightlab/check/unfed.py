@@ -51,7 +51,10 @@ def unfed(evidence: Evidence, found: Found, name: str, op: Op, mask: Tensor) -> 
             found.add(
                 replace_affects(
                     weight_cause(
-                        other, torch.ones(value.shape[0], dtype=torch.bool), 0, f"so nothing passes {op.where}"
+                        evidence.tree[other],
+                        torch.ones(value.shape[0], dtype=torch.bool),
+                        0,
+                        f"so nothing passes {op.where}",
                     ),
                     name,
                 )
@@ -159,7 +162,10 @@ def constant(evidence: Evidence, norm: Op, source: Op, mask: Tensor) -> Cause | 
         if value.ndim > 1 and value.shape[0] == mask.numel() and bool((all_zero_along(value, 0).cpu() | ~mask).all()):
             samples = f"for all {norm.samples} samples" if norm.samples > 1 else "for the sample"
             return weight_cause(
-                weight, mask, 0, f"so the signal that {norm.where} normalises is constant and comes out 0 {samples}"
+                evidence.tree[weight],
+                mask,
+                0,
+                f"so the signal that {norm.where} normalises is constant and comes out 0 {samples}",
             )
     if source.name not in RELU or source.highest is None or source.highest.numel() != mask.numel():
         return None

@@ -15,10 +15,12 @@ from weightlab.check.evidence import (
     Evidence,
     number,
     region_text,
+    slice_word,
     units_text,
 )
 from weightlab.check.measures import NORMS, Op
 from weightlab.check.roles import COMPOSITE
+from weightlab.model.tree import TensorInfo
 
 SUMS = {"add", "__add__", "__radd__", "__iadd__"}
 
@@ -32,7 +34,7 @@ def zero_weight(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> C
         if not bool(value.any()):
             return replace_affects(
                 weight_cause(
-                    weight,
+                    evidence.tree[weight],
                     torch.ones(value.shape[0] if value.ndim else 1, dtype=torch.bool),
                     0,
                     "so no gradient passes it",
@@ -48,7 +50,9 @@ def zero_weight(evidence: Evidence, name: str, op: Op, mask: Tensor | None) -> C
             zero = all_zero_along(value, axis).cpu()
             wide = wide & _fed(evidence, op, size)
             if bool(wide.any()) and bool((zero | ~wide).all()):
-                return replace_affects(weight_cause(weight, wide, axis, "so no gradient passes there"), name)
+                return replace_affects(
+                    weight_cause(evidence.tree[weight], wide, axis, "so no gradient passes there"), name
+                )
     return None
 
 
@@ -132,18 +136,15 @@ def all_zero_along(value: Tensor, axis: int) -> Tensor:
     return (value != 0).movedim(axis, 0).flatten(1).any(1).logical_not() if value.ndim > 1 else value == 0
 
 
-def weight_cause(weight: str, mask: Tensor, axis: int, so: str) -> Cause:
+def weight_cause(info: TensorInfo, mask: Tensor, axis: int, so: str) -> Cause:
+    weight, word = info.name, slice_word(info, axis)
     region = region_text(mask, axis)
     whole = bool(mask.all())
-    place = (
-        weight
-        if whole
-        else f"{weight}{region}"
-        if region
-        else f"{units_text(mask, 'row' if axis == 0 else 'column')} of {weight}"
-    )
+    place = weight if whole else f"{weight}{region}" if region else f"{units_text(mask, word)} of {weight}"
     text = f"{place} is exactly zero, {so}."
-    seen = (f"{int(mask.sum())} of {mask.numel()} {'rows' if axis == 0 else 'columns'} of {weight} are exactly zero",)
+    many, verb = int(mask.sum()), "is" if int(mask.sum()) == 1 else "are"
+    of = f"{word}s" if mask.numel() != 1 else word
+    seen = (f"{many} of {mask.numel()} {of} of {weight} {verb} exactly zero",)
     repair = f"Initialise {place} again, for example with small random values."
     return Cause("zero_weight", weight, (), "warning", text, seen, repair, f"{place} is zero", weight, region)
 
