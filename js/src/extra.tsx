@@ -1,5 +1,5 @@
 /** The second script (state/extra.ts): what the page can show beside the tree and the picture. */
-export { cellsWithColours, drawDetails, edgeText, withColours } from "./heatmap/details";
+export { cellsWithColours, drawDetails, edgeText, endDetails, withColours } from "./heatmap/details";
 export { endPaint, paint, paintOn } from "./heatmap/painting";
 export { ColourScale } from "./panels/colour-scale";
 export { ComparisonTable } from "./panels/comparison";

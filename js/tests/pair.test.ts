@@ -2,8 +2,9 @@ import { signal } from "@preact/signals";
 import { expect, test } from "vitest";
 import { Pair } from "../src/heatmap/pair";
 import type { Picture } from "../src/heatmap/picture";
+import { keyOf, shownBy } from "../src/heatmap/session";
 import { secondStore } from "../src/state/second";
-import { createStore } from "../src/state/store";
+import { createStore, type OpenTensor } from "../src/state/store";
 
 const picture = (): Picture => ({ twin: signal<Picture | null>(null) }) as unknown as Picture;
 
@@ -38,4 +39,15 @@ test("the second picture has its own view and colours, and shares selection, too
   expect(second.reduction.value).toBe("mean");
   expect(second.peek.value).toBe(false);
   expect(second.selection).toBe(store.selection);
+});
+
+test("the key of a picture says whose it is, whatever signs are in the name of its tensor or view", () => {
+  for (const [name, shows] of [
+    ["fc.weight", "value"],
+    ["a value.weight", "diff:at step 3"],
+    ['the "first" layer.weight', "value"],
+  ] as const) {
+    const key = keyOf({ name, view: shows, layout: { shape: [2, 3] } } as OpenTensor, shows);
+    expect(shownBy(key).slice(0, 2)).toEqual([name, shows]);
+  }
 });

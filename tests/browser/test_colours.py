@@ -188,6 +188,9 @@ def test_the_ends_of_the_bar_set_the_range_by_mouse_and_by_keys(notebook: LiveNo
     choose(widget)
     bar, high = widget.root.locator(".wl-scale-bar"), widget.root.get_by_role("slider", name="Highest colour")
     full = float(bar.get_attribute("data-high") or 0)
+    least, now, most = (float(high.get_attribute(f"aria-value{each}") or "nan") for each in ("min", "now", "max"))
+    assert least == -full
+    assert now == full <= most
     box, strip = high.bounding_box(), bar.bounding_box()
     assert box is not None
     assert strip is not None
@@ -249,6 +252,9 @@ def test_values_are_picked_by_keys_alone(notebook: LiveNotebook) -> None:
     to = widget.root.get_by_role("slider", name="Pick to")
     expect(to).to_be_focused()
     before = float(to.get_attribute("aria-valuenow") or 0)
+    from_ = widget.root.get_by_role("slider", name="Pick from")
+    assert from_.get_attribute("aria-valuemax") == to.get_attribute("aria-valuenow")
+    assert from_.get_attribute("aria-valuenow") == to.get_attribute("aria-valuemin")
     to.press("PageUp")
     assert float(to.get_attribute("aria-valuenow") or 0) > before
     expect(widget.root.locator('[data-wl="picked"]')).to_contain_text("cell")

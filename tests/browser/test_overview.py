@@ -112,6 +112,17 @@ def test_cells_are_exact_and_a_search_goes_from_one_to_the_next(notebook: LiveNo
     expect(grid.get_by_role("gridcell").first).to_have_text(
         notebook.value("str(model.conv1.weight[0,0,0,0].detach().numpy())")
     )
+    # The longest number is read to its last digit, and the head of its column is above it.
+    notebook.kernel("lab['conv1.weight'][0, 0, 0, 1].fill_(-0.000123456789)")
+    cell = grid.get_by_role("gridcell").nth(1)
+    expect(cell).to_have_text(notebook.value("str(model.conv1.weight[0,0,0,1].detach().numpy())"))
+    widget.page.wait_for_function("cell => cell.scrollWidth <= cell.clientWidth", arg=cell.element_handle())
+    head = grid.locator('[role="columnheader"]').nth(2).bounding_box()
+    place = cell.bounding_box()
+    assert head is not None
+    assert place is not None
+    assert (head["x"], head["width"]) == (place["x"], place["width"])
+    widget.press("Undo")
     order = notebook.value("model.conv1.weight.flatten().argsort(descending=True)[:2].tolist()")
     found = widget.root.get_by_role("status", name="Found cell")
     told = []
@@ -217,6 +228,8 @@ def test_a_closed_view_leaves_nothing_behind(open_notebook: Open) -> None:
     # No handle on its element may be taken here: it would keep it alive, as a forgotten listener would.
     second.tree_row("conv1.weight").click()
     expect(second.heatmap).to_have_attribute("data-painted", re.compile("^conv1.weight@"))
+    second.button("RGB").click()
+    expect(second.root.locator(".wl-colours")).to_have_count(1)
     second.button("Cells").click()
     second.button("Map").click()
     expect(second.root.get_by_role("listbox", name="Map of the model")).to_have_attribute(

@@ -46,9 +46,7 @@ function drawColours({ stage, store, actions, session, view, wanted, redraw }: D
   const axis = shownAsColours(store);
   let now = colouring.get(stage);
   if (now && (axis === null || now.session !== session)) {
-    now.channels.dispose();
-    now.canvas.remove();
-    colouring.delete(stage);
+    endDetails(stage);
     now = undefined;
   }
   if (axis === null) return;
@@ -71,6 +69,14 @@ function drawColours({ stage, store, actions, session, view, wanted, redraw }: D
   const image = context.createImageData(width, height);
   paintColours(image.data, { stage, session, view, wanted, channels, out, limits });
   context.putImageData(image, 0, 0);
+}
+
+/** With the picture: what it listened for would keep it. */
+export function endDetails(stage: Stage): void {
+  const now = colouring.get(stage);
+  now?.channels.dispose();
+  now?.canvas.remove();
+  colouring.delete(stage);
 }
 
 interface Detail {

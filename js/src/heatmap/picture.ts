@@ -76,7 +76,7 @@ export class Picture {
     this.stop.push(
       actions.onChanged((changed, revision) => {
         for (const [key, cache] of this.caches) {
-          const { name, shows } = shownBy(key);
+          const [name, shows] = shownBy(key);
           // What a view shows beside an edited cell may change, too: what was held, what stood there before.
           if (changed === "everything" || shows !== "value") cache.mark("everything", revision);
           else for (const [which, bounds] of changed) if (which === name) cache.mark(bounds, revision);
@@ -107,7 +107,10 @@ export class Picture {
   dispose(): void {
     for (const each of this.stop) each();
     cancelAnimationFrame(this.frame_request);
+    // As if a frame were under way for ever: whoever still asks for one gets none.
+    this.frame_request = -1;
     this.close();
+    extra.peek()?.endDetails(this.stage);
     this.stage.dispose();
   }
 
@@ -138,7 +141,6 @@ export class Picture {
     if (!session) return;
     endSession(session);
     this.session = null;
-    this.host.removeAttribute("data-painted");
     this.gesture = IDLE;
     this.cursor = null;
     this.anchor = null;

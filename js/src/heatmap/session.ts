@@ -35,7 +35,7 @@ export interface Session {
 
 /** What tells one session from the next; empty while the tensor's layout is not known. */
 export const keyOf = (open: OpenTensor | null, shows: string): string =>
-  open?.layout ? `${open.name} ${shows} ${JSON.stringify(open.layout)}` : "";
+  open?.layout ? JSON.stringify([open.name, shows, open.layout]) : "";
 
 export function openSession(
   open: OpenTensor,
@@ -78,7 +78,7 @@ export const sameSheet = (session: Session, name: string, sheet: Sheet): boolean
 /** Whether each cell lies at the same place in both: another view in the same layout. */
 export const alike = (one: Session, other: Session): boolean => withoutView(one) === withoutView(other);
 
-const withoutView = ({ name, shows, key }: Session): string => name + key.slice(name.length + 1 + shows.length);
+const withoutView = ({ name, sheet }: Session): string => JSON.stringify([name, sheet.layout]);
 
 const placesOf = ({ layout: { shape, rows, columns, facets, wrap, fixed } }: Sheet): string =>
   JSON.stringify([shape, rows, columns, facets, wrap, fixed.map(([axis]) => axis)]);
@@ -91,11 +91,8 @@ export function endSession(session: Session): void {
   session.cache.trim(KEPT_BYTES);
 }
 
-/** Of which tensor and which view the tiles under a key are: a space is in neither. */
-export const shownBy = (key: string): { name: string; shows: string } => {
-  const [name = "", shows = ""] = key.split(" ");
-  return { name, shows };
-};
+/** Of which tensor and which view the tiles under a key are. A name or a label may hold any sign, also a space. */
+export const shownBy = (key: string): [name: string, shows: string] => JSON.parse(key);
 
 function cacheOf(caches: TileCaches, key: string, sheet: Sheet): TileCache {
   const cache = caches.get(key) ?? new TileCache(sheet);

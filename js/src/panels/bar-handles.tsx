@@ -26,6 +26,12 @@ export function pick(store: Store, scale: Scale, one: number, other: number): vo
   store.where.value = { kind, value, ...viewed(store.open.value?.view) };
 }
 
+/** What a slider can be moved to; steps of colour reach a little over the ends of the range. */
+const within = (value: number, ...[least, most]: number[]) => ({
+  "aria-valuemin": Math.min(value, least as number),
+  "aria-valuemax": Math.max(value, most as number),
+});
+
 export function BarHandles({ store, axis, scale }: Props) {
   const picked = pickedOf(store);
   const brush = useRef<HTMLDivElement>(null);
@@ -64,6 +70,7 @@ export function BarHandles({ store, axis, scale }: Props) {
         aria-label={which === "low" ? "Lowest colour" : "Highest colour"}
         aria-orientation="vertical"
         aria-valuenow={value}
+        {...within(value, ...(which === "low" ? [valueAt(1, axis), scale.high] : [scale.low, valueAt(0, axis)]))}
         aria-valuetext={short(value)}
         title="Drag to set the range of the colours. A symmetric range stays so, with Shift one end moves alone. Double click: all values."
         style={{ top: `${shareOf(value, axis) * 100}%` }}
@@ -101,6 +108,7 @@ export function BarHandles({ store, axis, scale }: Props) {
         aria-label={which === 0 ? "Pick from" : "Pick to"}
         aria-orientation="vertical"
         aria-valuenow={value}
+        {...within(value, ...(which === 0 ? [scale.low, other] : [other, scale.high]))}
         aria-valuetext={short(value)}
         style={{ top: `${shareOf(value, axis) * 100}%` }}
         onKeyDown={(event) => {

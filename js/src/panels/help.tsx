@@ -6,12 +6,15 @@ import { useDialog } from "./use-dialog";
 /** What does the same, each a chord of keys held together. */
 type Keys = readonly (readonly string[])[];
 
-const KEYS: readonly [Keys, string][] = [
+export const KEYS: readonly [Keys, string][] = [
   [[["↑"], ["↓"], ["←"], ["→"]], "in the tree: move, fold and unfold; in the picture: move the cursor"],
   [[["Enter"]], "open the tensor; apply a dialog or the region"],
+  [[["Home"], ["End"]], "in the picture: to the ends of the row; with Ctrl to the first and the last cell"],
+  [[["PageUp"], ["PageDown"]], "in the picture: a screenful up and down"],
+  [[["Ctrl", "↑"], ["↓"], ["←"], ["→"]], "in the picture: to the next block"],
   [[["a letter"]], "in the tree: go to the next name that begins so"],
   [[["P"], ["S"], ["B"]], "Pan, Select, Brush"],
-  [[["Shift", "click"]], "extend the selection"],
+  [[["Shift", "click"], ["Shift", "↑"], ["↓"], ["←"], ["→"]], "extend the selection"],
   [[["Ctrl", "A"], ["I"], ["G"]], "in the picture: all cells, the other cells, one further on each side"],
   [
     [["Space"], ["Shift", "→"]],
@@ -19,7 +22,7 @@ const KEYS: readonly [Keys, string][] = [
   ],
   [[["R"]], "repeat the last edit on the selection"],
   [[["O"]], "while held: the tensor as it was"],
-  [[["+"], ["−"], ["0"]], "in the picture: closer, farther, everything"],
+  [[["+"], ["−"], ["0"], ["F"]], "in the picture: closer, farther, everything"],
   [[["Ctrl", "wheel"]], "over the picture: closer, farther; without Ctrl once it is clicked"],
   [[["Ctrl", "Z"]], "undo"],
   [

@@ -80,9 +80,7 @@ export function inks(of: Colours): Uint32Array {
 
 /** Whether every cell that the small picture shows is 0. */
 export const isZero = (picture: Thumbnail | undefined): boolean =>
-  picture !== undefined &&
-  picture.codes.includes(128) &&
-  picture.codes.every((code) => code === 128 || code === NO_CELL);
+  picture?.codes.includes(128) === true && picture.codes.every((code) => code === 128 || code === NO_CELL);
 
 /** Light to dark, and dark to light on a dark page: five stops, straight lines between them. */
 const LIGHT = [
