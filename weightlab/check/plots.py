@@ -118,6 +118,7 @@ def _expected(axes: Axes, squares: Sequence[float | None], shift: float) -> None
 
 def _logarithmic(axes: Axes, floor: float, label: str) -> None:
     axes.set_yscale("log")
+    axes.margins(y=0.1)  # the highest marker is whole in low axes, too
     axes.set_ylim(bottom=floor / 1.5)
     axes.set_ylabel(label)
     axes.grid(axis="y", alpha=0.3)
